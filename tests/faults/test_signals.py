@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import pytest
@@ -157,12 +157,12 @@ def test_what_asks_after_the_last_look_of_one_part_of_a_command_stops_the_next(m
     then = []
 
     def go_on():
-        with Stop(lambda: then.append(1)) as stop:
+        with Stop(then.append) as stop:
             raise stop.error("")
 
     with pytest.raises(StoppedError, match="stopped by SIGTERM"):
         go_on()
-    assert then == [1]
+    assert then == [signal.SIGTERM]
     with Stop() as stop:
         assert not stop.asked
 
@@ -548,6 +548,27 @@ def test_ctrl_c_in_a_process_of_a_job_is_never_lost(task, capfd):
     with pytest.raises(KeyboardInterrupt):
         launching.launch_processes(task, Compute(device="cpu", gpus=1), Counted())
     assert capfd.readouterr().err == "", "the parent alone says it"
+
+
+def wait_for_a_stop(report, world):
+    """A task that is asked to stop while it waits for that."""
+    with Stop() as stop, report.track("wait", 1, "stops") as advance:
+        advance(0, "")
+        until(lambda: stop.asked, "a stop")
+        raise stop.error("3 of 9 are saved")
+
+
+class Pressing(Counted):
+    """Sends this process SIGINT, and no other one, as `kill -INT` does."""
+
+    @contextmanager
+    def track(self, what, total, unit, done=0):
+        yield lambda count, note: os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_stop_of_the_parent_alone_is_passed_on_be_it_by_sigint():
+    with pytest.raises(StoppedError, match=r"stopped by Ctrl-C — 3 of 9"):
+        launching.launch_processes(wait_for_a_stop, Compute(device="cpu", gpus=1), Pressing())
 
 
 SPAWNING = """

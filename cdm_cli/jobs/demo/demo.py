@@ -121,8 +121,14 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
     """
     command = [sys.executable, "-m", "cdm_cli", *(["-q"] if quiet else []), *words]
     started: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int) -> None:
+        if number != signal.SIGINT:  # the terminal's: whoever runs a demo types Ctrl-C
+            for process in started:
+                process.terminate()
+
     with (
-        Stop(then=lambda: [process.terminate() for process in started]) as stop,
+        Stop(then=pass_on) as stop,
         undo_if_left(lambda: [_let_end(process) for process in started]),
     ):
         process = subprocess.Popen(

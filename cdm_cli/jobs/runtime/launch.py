@@ -108,7 +108,7 @@ def launch_processes(
         with hand_over((task, world)) as handed:
             for rank in range(processes):
                 family.append(_start(rank, handed))
-            with Stop(then=lambda: _ask_to_end(family)) as stop:
+            with Stop(then=lambda _: _ask_to_end(family)) as stop:
                 return _watch(family, report, stop)
     finally:
         for process, pipe in family:

@@ -30,12 +30,13 @@ class Stop:
     It is Ctrl-C, or comes from a scheduler, --stop-after or a lost terminal. A second Ctrl-C ends
     the program at once, also while the error of the stop is on its way to whoever says it; another
     signal then asks for nothing more. Outside the main thread, where Python takes no signal,
-    nothing is ever asked. then: called at any other signal, which unlike Ctrl-C reaches this
-    process alone and not those that it started. While `end_at_once` the program ends at the first
-    signal. What asks after the last look of one part of a program asks the next part.
+    nothing is ever asked. then: called with each signal, which may reach this process alone and not
+    those that it started; a terminal sends Ctrl-C to all of them before that. While `end_at_once`
+    the program ends at the first signal. What asks after the last look of one part of a program
+    asks the next part.
     """
 
-    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, then: Callable[[int], object] = lambda number: None) -> None:
         self.asked = ""
         self._then = then
         self._before: dict[int, Any] = {}
@@ -82,5 +83,4 @@ class Stop:
         tell_taken()
         if not self.asked:
             self.asked, self._number = name_of(number), number
-        if number != signal.SIGINT:
-            self._then()
+        self._then(number)
