@@ -56,8 +56,8 @@ def _draw_gains(axes: Axes, shown: Sequence[dict[str, Any]]) -> None:
 
 
 def _label_class(line: dict[str, Any]) -> str:
-    """Return the name of a class, whose dollars matplotlib does not read as mathematics."""
-    return f"{line['class'][:NAME_LENGTH]} ({line['id']})".replace("$", r"\$")
+    """Return the name of a class, shortened, and its id."""
+    return f"{line['class'][:NAME_LENGTH]} ({line['id']})"
 
 
 def draw_extremes(work: CasWork, classes: Sequence[int]) -> bytes:

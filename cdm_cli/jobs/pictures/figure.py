@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from matplotlib.transforms import BboxBase
 
 DPI = 120
@@ -28,8 +29,9 @@ def make_figure(width: float, height: float) -> Figure:
 def label_steps(axes: Axes) -> None:
     """Let a panel run along the steps of a training: whole numbers, none of them shortened."""
     axes.set_xlabel("step")
-    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
-    axes.ticklabel_format(axis="x", useOffset=False)
+    whole = MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(whole)
+    axes.ticklabel_format(axis="x", style="plain", useOffset=False)
 
 
 def encode_figure(figure: Figure, **told: str) -> bytes:
@@ -37,9 +39,25 @@ def encode_figure(figure: Figure, **told: str) -> bytes:
     held = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names in scripts that the font does not have
+        _spell_names(figure)
         separate_labels(figure)
         figure.savefig(held, format="png", dpi=DPI, metadata={"Software": None, **told})
     return held.getvalue()
+
+
+def _spell_names(figure: Figure) -> None:
+    """Let no name be read as a formula, whatever it is made of; powers at an axis are one."""
+    powers = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        if isinstance(axis.get_major_formatter(), LogFormatter)
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        for label in (tick.label1, tick.label2)
+    }
+    for text in figure.findobj(Text):
+        if text not in powers:
+            text.set_parse_math(False)
 
 
 def separate_labels(figure: Figure) -> None:

@@ -70,7 +70,7 @@ def draw_loss_plot(directory: Path, step: int | None = None) -> bytes | None:
     pictures.label_steps(axes)
     judged = {name: read_metrics(directory, name) for name in JUDGED}
     _draw_judged(axes, {name: found for name, found in judged.items() if found})
-    axes.set_title(f"{directory.resolve().name}, step {step}".replace("$", r"\$"))
+    axes.set_title(f"{directory.resolve().name}, step {step}")
     figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
     return pictures.encode_figure(figure, **{STEP: str(step)})
 

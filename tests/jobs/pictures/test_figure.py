@@ -82,7 +82,9 @@ def test_words_that_are_long_slant_and_a_long_title_is_smaller(saved):
     assert 0 <= title.x0 < title.x1 <= figure.bbox.x1
 
 
-@pytest.mark.parametrize("steps", [(1, 2, 3), (100_000, 100_001), (120_000, 160_000)])
+@pytest.mark.parametrize(
+    "steps", [(1, 2, 3), (5,), (100_000, 100_001), (120_000, 160_000), (2_000_000, 4_000_000)]
+)
 def test_steps_are_whole_numbers(saved, steps):
     figure = make_figure(3, 3)
     axes = figure.add_subplot()
@@ -90,8 +92,22 @@ def test_steps_are_whole_numbers(saved, steps):
     label_steps(axes)
     encode_figure(figure)
     read = read_labels(axes)
-    assert len(read) >= 2
+    assert len(read) >= min(2, len(steps))
     assert all(label.isdecimal() and int(label) >= 1 for label in read)
+    assert max(map(int, read)) > 0.6 * max(steps), "of the steps, not of millions"
+
+
+def test_a_name_is_not_read_as_a_formula(saved):
+    figure, name = make_figure(5, 3), "a$b^{$"
+    axes = figure.add_subplot()
+    axes.loglog([1, 1e4], [1, 1e4], label=name)
+    axes.set(title=name, xlabel=name, ylabel=name)
+    axes.legend()
+    below = figure.add_subplot(label="below")
+    below.set_yticks([0], [name])
+    encode_figure(figure)
+    assert [text.get_text() for text in below.get_yticklabels()] == [name]
+    assert all(label.get_parse_math() for label in axes.get_xticklabels()), "powers are"
 
 
 def test_what_is_said_of_a_point_of_a_race_is_within_the_picture(saved):
