@@ -65,7 +65,7 @@ def plan(options: CasOptions, report: Report) -> dict[str, object]:
         check_room(find_existing(options.out) / CAS_FILE, 0)
         at = {"samples": options.out / "samples", "real": place_reference(ref.path, work)}
         sets = (work.samples, work.real)
-        done = [read_outcome(at[each.name], make_key(work, each), report) for each in sets]
+        done = [read_outcome(at[each.name], make_key(work, each), report.say) for each in sets]
         cost = estimate_cas(work, device, done.count(None), options.compute.gpus or 1)
         return {"out": options.out, **cost}
 
@@ -123,17 +123,17 @@ def _find_or_train(
     work: CasWork, training: TrainingSet, directory: Path, wait: Wait
 ) -> Outcome | None:
     """Return how a classifier answered, None while another process trains it."""
-    session, key = wait.session, make_key(work, training)
-    found = _find(directory, key, session)
+    key = make_key(work, training)
+    found = _find(directory, key, wait)
     with ExitStack() as stack:
         if found or not wait.take(directory, stack):
             return found
-        found = _find(directory, key, session)  # another process may have ended in between
-        return found or train_and_test(work, training, directory, wait.stop, session)
+        found = _find(directory, key, wait)  # another process may have ended in between
+        return found or train_and_test(work, training, directory, wait.stop, wait.session)
 
 
-def _find(directory: Path, key: str, session: Session) -> Outcome | None:
-    found = read_outcome(directory, key, session.report)
+def _find(directory: Path, key: str, wait: Wait) -> Outcome | None:
+    session, found = wait.session, read_outcome(directory, key, wait.say_once)
     if session.world.agree(found is not None) and found is not None:
         session.lead(lambda: remove_checkpoints(directory))
         return found

@@ -5,6 +5,7 @@ tested; whoever finds that file has nothing left to do.
 """
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -76,17 +77,17 @@ def train_and_test(
     return outcome
 
 
-def read_outcome(directory: Path, key: str, report: Report) -> Outcome | None:
+def read_outcome(directory: Path, key: str, say: Callable[[str], object]) -> Outcome | None:
     """Return the outcome in a directory; None if there is none, or one of another key.
 
-    A damaged one is reported, and is none.
+    A damaged one is none, which is said.
     """
     try:
         found = read_settings(Outcome, directory / OUTCOME, OUTCOME_LIMIT)
     except MissingError:
         return None
     except BadInputError as error:
-        report.say(f"{error.what}; training anew")
+        say(f"{error.what}; training anew")
         return None
     return found if found.key == key else None
 

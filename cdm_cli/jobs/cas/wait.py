@@ -19,6 +19,7 @@ class Wait:
     def __init__(self, stop: Stop, session: Session) -> None:
         self.stop, self.session = stop, session
         self._busy: dict[Path, str] = {}  # what is said of those that are held
+        self._said = set[str]()
         self._seen: list[list[Path]] = []
         self._since = time.monotonic()
 
@@ -36,6 +37,12 @@ class Wait:
         else:
             self._busy.pop(directory, None)
         return not busy
+
+    def say_once(self, line: str) -> None:
+        """Say a line that was not said before, of what is looked at again after every wait."""
+        if line not in self._said:
+            self._said.add(line)
+            self.session.report.say(line)
 
     def __call__(self) -> None:
         """Wait a moment.

@@ -134,6 +134,19 @@ def test_a_process_that_hangs_is_named(folder, trained, monkeypatch):
     assert trained == ["real", "samples"]
 
 
+def test_what_is_found_is_said_once_however_long_the_wait(folder, trained, monkeypatch):
+    run(options(folder), Told())
+    outcome, told = folder / "cas/samples/outcome.json", Told()
+    outcome.write_text("broken")
+    lock = ExitStack()
+    lock.enter_context(hold_lock(outcome.parent))
+    monkeypatch.setattr(Wait, "__call__", lambda self: looks.pop()() if looks else None)
+    looks = [lock.close, lambda: None, lambda: None]
+    run(options(folder), told)
+    assert trained == ["samples", "real", "samples"]
+    assert len([line for line in told.lines if line.endswith("training anew")]) == 1
+
+
 def test_a_wait_is_stopped(folder, monkeypatch):
     begin_to_wait(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM))
     named = r"stopped by SIGTERM; .*/samples is being trained by process"
