@@ -185,7 +185,7 @@ class VerifyOptions:
 class GridOptions:
     """`cdm grid`. num images in all, or per_class of each class, `columns` in a row.
 
-    Of several stores: num ids in all, or per_class of each class, and a column for every store.
+    Of several stores: num ids in all, a row for each, or per_class of each class in its row.
     """
 
     stores: Annotated[
@@ -220,7 +220,7 @@ class GridOptions:
         if self.columns and len(self.stores) > 1:
             raise UsageError(
                 f"--columns {self.columns}: each of the {len(self.stores)} stores is a column",
-                next="leave --columns away; --num says how many ids are shown",
+                next="--num N for N ids, --per-class N for N of each class in its row",
             )
 
 

@@ -16,7 +16,7 @@ from cdm_cli.metrics.order import rank_in_class
 def lay_side_by_side(
     shown: Sequence[ShownImages], heads: Sequence[str], *, num: int, per_class: int | None = None
 ) -> Sheet:
-    """Lay out num ids that all stores have, or per_class of each class: a row for each id.
+    """Lay out num ids that all stores have, a row for each; or per_class of each class, in its row.
 
     Smaller images are enlarged by nearest neighbour to the largest. Raises MismatchError where
     the stores share no id, or say differently which class one has.
@@ -25,19 +25,19 @@ def lay_side_by_side(
     places = [_find_places(one, ids) for one in shown]
     _check_classes(shown, places, ids)
     labels = np.asarray(shown[0].part.labels[places[0]])
-    chosen = spread_over_classes(labels, num)
-    if per_class:
-        chosen = np.concatenate(take_first_of_classes(labels, per_class))
+    firsts = spread_over_classes(labels, num)
+    rows = take_first_of_classes(labels, per_class) if per_class else np.split(firsts, len(firsts))
+    chosen = np.concatenate(rows)
     pairs = zip(shown, places, strict=True)
     columns = _make_alike([_read_column(one, where[chosen]) for one, where in pairs])
     tiles = dict(enumerate(tile for row in zip(*columns, strict=True) for tile in row))
-    names = name_classes(shown[0], places[0][chosen])
-    rows = [
-        (f"{name} ({id})", np.arange(row * len(shown), (row + 1) * len(shown)))
-        for row, (name, id) in enumerate(zip(names, ids[chosen].tolist(), strict=True))
-    ]
-    title = f"the same {len(rows)} ids of {len(shown)} stores"
-    return Sheet(tiles, rows, title, tuple(heads))
+    names = name_classes(shown[0], places[0][[row[0] for row in rows]])
+    if not per_class:
+        names = [f"{name} ({id})" for name, id in zip(names, ids[chosen].tolist(), strict=True)]
+    ends = np.cumsum([len(row) * len(shown) for row in rows])
+    laid = list(zip(names, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+    title = f"the same {len(chosen)} ids of {len(shown)} stores"
+    return Sheet(tiles, laid, title, (*heads,) * max(map(len, rows)), together=len(shown))
 
 
 def _find_shared_ids(shown: Sequence[ShownImages]) -> np.ndarray:

@@ -19,6 +19,7 @@ from cdm_cli.errors import UsageError, make_printable
 
 READABLE = 64  # pixels that the side of a shown image should have
 GAP = 2
+APART = 10  # pixels between columns that do not stand together, besides
 LIMIT = 2**26  # pixels of a picture that every viewer still opens
 LONGEST = 40  # characters of a name or a head
 PAPER, INK = 255, 0
@@ -32,12 +33,16 @@ Tiles = Mapping[int, np.ndarray]  # the image at a place, uint8 [H, W, C]
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a picture shows. heads: of each column, lines within; "" goes on with the one before."""
+    """What a picture shows. heads: of each column, lines within; "" goes on with the one before.
+
+    together: how many columns stand close to each other; 0, all of them.
+    """
 
     tiles: Tiles
     rows: SheetRows
     title: str = ""
     heads: tuple[str, ...] = ()
+    together: int = 0
 
     @property
     def columns(self) -> int:
@@ -49,15 +54,20 @@ class Sheet:
 class Frame:
     """Where the images of a picture stand, in pixels.
 
-    The first is at (left, top), each further one `across` to the right, `down` below; size is
-    that of the whole (width, height).
+    The first is at (left, top), each further one `across` to the right, after each `together` of
+    them APART more, and `down` below; size is that of the whole (width, height).
     """
 
     left: int
     top: int
     across: int
     down: int
+    together: int
     size: tuple[int, int]
+
+    def find_x(self, column: int) -> int:
+        """Return where an image of a column begins."""
+        return self.left + column * self.across + APART * (column // self.together)
 
 
 def place_frame(sheet: Sheet, scale: int) -> Frame:
@@ -75,13 +85,15 @@ def place_frame(sheet: Sheet, scale: int) -> Frame:
     left = margin + (across - GAP - width * scale) // 2
     top = LINE * (bool(sheet.title) + max(map(len, heads), default=0))
     down = height * scale + GAP
-    whole = margin + sheet.columns * across - GAP, top + len(sheet.rows) * down - GAP
+    together = sheet.together or sheet.columns
+    apart = APART * ((sheet.columns - 1) // together)
+    whole = margin + sheet.columns * across + apart - GAP, top + len(sheet.rows) * down - GAP
     size = (
         max(whole[0], math.ceil(_measure_width([sheet.title])) + 2 * GAP * bool(sheet.title)),
         whole[1],
     )
     _check_size(size)
-    return Frame(left, top, across, down, size)
+    return Frame(left, top, across, down, together, size)
 
 
 def _check_size(size: tuple[int, int]) -> None:
@@ -107,14 +119,14 @@ def draw_sheet(sheet: Sheet, scale: int) -> Image.Image:
         pen.write((GAP, y + height * scale // 2), name, "lm")
         for column, place in enumerate(places.tolist()):
             tile = sheet.tiles[place].repeat(scale, 0).repeat(scale, 1)
-            picture.paste(from_array(tile), (frame.left + column * frame.across, y))
+            picture.paste(from_array(tile), (frame.find_x(column), y))
     return picture
 
 
 def _draw_heads(pen: "_Pen", sheet: Sheet, frame: Frame, width: int) -> None:
     """Write each head in the middle of the columns that it spans, its last line above them."""
     for at, num in _find_spans(sheet.heads):
-        x = frame.left + at * frame.across + ((num - 1) * frame.across + width) // 2
+        x = (frame.find_x(at) + frame.find_x(at + num - 1) + width) // 2
         lines = _split_lines(sheet.heads[at])
         for up, line in enumerate(reversed(lines)):
             pen.write((x, frame.top - LINE * up - LINE // 2), line, "mm")

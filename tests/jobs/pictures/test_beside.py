@@ -51,10 +51,12 @@ def test_a_row_is_the_same_id_of_every_store(laid):
     assert sheet.title == "the same 3 ids of 2 stores"
 
 
-def test_some_of_each_class(laid):
-    part = arrays(range(12), 4)
-    _, values = laid(part, part, per_class=2)
-    assert [row[0] for row in values] == [0, 3, 1, 4, 2, 5]
+def test_some_of_each_class_stand_in_its_row(laid):
+    sheet, values = laid(arrays(range(11), 4), arrays(range(11), 8), per_class=4)
+    assert values == [[0, 0, 3, 3, 6, 6, 9, 9], [1, 1, 4, 4, 7, 7, 10, 10], [2, 2, 5, 5, 8, 8]]
+    assert [name for name, _ in sheet.rows] == list(CLASSES[:3])
+    assert (sheet.heads, sheet.together) == (("x",) * 8, 2)
+    assert sheet.title == "the same 11 ids of 2 stores"
 
 
 def test_gray_beside_colour_is_shown_in_colour(laid):

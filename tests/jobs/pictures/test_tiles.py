@@ -55,6 +55,18 @@ def test_a_head_stands_above_the_columns_that_it_spans(written):
     assert written["left"][1] == written["of two lines"][1] == written["right"][1] + 14 < frame.top
 
 
+def test_columns_stand_together_and_each_group_apart(written):
+    rows = [("", np.arange(6)), ("", np.array([5, 0]))]
+    sheet = Sheet(GREY, rows, heads=("a", "b") * 3, together=2)
+    frame, picture = place_frame(sheet, 2), np.asarray(draw_sheet(sheet, 2))
+    starts = [0, 18, 46, 64, 92, 110]
+    assert [frame.find_x(column) for column in range(6)] == starts
+    assert frame.size == (126, frame.top + 34)
+    assert picture[frame.top, starts, 0].tolist() == [0, 10, 20, 30, 40, 50]
+    assert picture[frame.top, [17, 35, 45, 91], 0].tolist() == [255] * 4
+    assert written["a"][0] == 92 + 8  # the last one
+
+
 def test_what_is_written_gets_the_room_that_it_needs():
     wide = Sheet(GREY, ROWS, heads=("a head much wider than eight pixels", "b", "c"))
     assert place_frame(wide, 1).across > 100
