@@ -96,11 +96,14 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args()
+    rows = [*read_study(given.directory)]  # before a table that is there is written over
+    if not rows:
+        parser.error(f"{given.directory} holds no numbers of cdm")
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with given.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(read_study(given.directory))
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

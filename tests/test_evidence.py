@@ -3,6 +3,8 @@
 import csv
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,16 @@ def test_the_tables_of_the_page_are_those_of_the_results(name):
 def places(number: str) -> int:
     """Return how many digits stand behind the point."""
     return len(number.partition(".")[2])
+
+
+@pytest.mark.parametrize("there", ["", "store,value,uncertainty\na.h5,1,often\n"])
+def test_a_table_is_written_over_by_numbers_alone(tmp_path, there):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "one.csv").write_text(there)
+    out = tmp_path / "results.csv"
+    out.write_text("results")
+    script = [sys.executable, str(ROOT / "benchmarks" / "study_results.py")]
+    assert subprocess.run(
+        [*script, tmp_path / "study", "-o", out], stderr=subprocess.PIPE
+    ).returncode
+    assert out.read_text() == "results"

@@ -477,7 +477,9 @@ def test_a_reference_that_cannot_be_kept_beside_the_data(folder, tmp_path):
 def test_the_plan_counts_and_writes_nothing(folder, tmp_path):
     for name in ("data.h5", "samples.h5"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
+    before = torch.get_rng_state()
     planned_first = plan(options(tmp_path), Told())
+    assert torch.equal(torch.get_rng_state(), before)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.h5", "samples.h5"]
     assert planned_first["classifiers_to_train"] == 2
     assert planned_first["network_evaluations"] == 2 * (12 * 12 + 60)
@@ -485,6 +487,14 @@ def test_the_plan_counts_and_writes_nothing(folder, tmp_path):
     run(options(folder), Told())
     planned = plan(options(folder), Told())
     assert planned["classifiers_to_train"] == planned["estimated_seconds"] == 0
+
+
+def test_the_time_of_a_batch_without_room_is_reckoned(folder, monkeypatch):
+    def refuse(*_, **__):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch, "randint", refuse)
+    assert plan(options(folder, out="planned"), Told())["estimated_by"] == RECKONED
 
 
 @pytest.mark.parametrize("taken", [0.05, 50.0, None])
