@@ -17,7 +17,7 @@ from tests.faults.jobs import JOBS, WRITES_NOTHING, state
 from tests.faults.two_jobs import once
 
 CHEAP, MOST = ("create", "prepare", "prepare, some bad"), {"sample": 8}
-NETWORKS = ("sample", "upsample", "train", "sweep", "eval")
+NETWORKS = ("sample", "upsample", "train", "eval")
 LONGER = ("grid, then race", "race, paused")  # broken in the longer mode alone
 OTHERS = [name for name in JOBS if name not in (*CHEAP, *NETWORKS, *LONGER)]
 PRINTING = {
