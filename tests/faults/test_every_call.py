@@ -16,7 +16,7 @@ from tests.faults.harness import MODES, every_fault
 from tests.faults.jobs import JOBS, WRITES_NOTHING, state
 from tests.faults.two_jobs import once
 
-CHEAP, MOST = ("create", "prepare", "prepare, some bad"), {"sample": 8}
+CHEAP, MOST = ("create", "prepare", "prepare, some bad"), {"sample": 4}
 NETWORKS = ("sample", "upsample", "train", "eval")
 LONGER = ("grid, then race", "race, paused")  # broken in the longer mode alone
 OTHERS = [name for name in JOBS if name not in (*CHEAP, *NETWORKS, *LONGER)]
@@ -35,7 +35,7 @@ PRINTING = {
 def test_killed_torn_full_or_broken_the_same_command_ends_in_the_same_bytes(
     tmp_path, killer, told, job
 ):
-    tally = every_fault(job, tmp_path / "home", killer, 8)
+    tally = every_fault(job, tmp_path / "home", killer, 4)
     told(tally)
     assert tally.failed == []
     assert tally.tried.keys() == set(MODES)
