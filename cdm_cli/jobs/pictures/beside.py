@@ -16,7 +16,7 @@ from cdm_cli.metrics.order import rank_in_class
 def lay_side_by_side(
     shown: Sequence[ShownImages], heads: Sequence[str], *, num: int, per_class: int | None = None
 ) -> Sheet:
-    """Lay out num ids that all stores have, a row for each; or per_class of each class, in its row.
+    """Lay out num ids that all stores have, one in a row; or per_class of each class in one row.
 
     Smaller images are enlarged by nearest neighbour to the largest. Raises MismatchError where
     the stores share no id, or say differently which class one has.

@@ -70,19 +70,6 @@ def plots(monkeypatch, request):
         monkeypatch.setattr(cas_report, "draw_plot", lambda *args: b"")
 
 
-@pytest.fixture
-def trainings(monkeypatch):
-    """The training sets whose training began, by name."""
-    names, real = [], cas_training.train
-
-    def train(fit, training, *args):
-        names.append(training.name)
-        return real(fit, training, *args)
-
-    monkeypatch.setattr(cas_training, "train", train)
-    return names
-
-
 def values(result):
     return {(row.extra["trained_on"], row.metric): row.value for row in result.metrics.rows}
 

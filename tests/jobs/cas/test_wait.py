@@ -58,19 +58,6 @@ def folder(alone, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """What this process trains on, by name."""
-    names, real = [], cas_training.train
-
-    def train(fit, training, *args):
-        names.append(training.name)
-        return real(fit, training, *args)
-
-    monkeypatch.setattr(cas_training, "train", train)
-    return names
-
-
 def begin_to_wait(monkeypatch, then):
     """Do something when this process begins to wait."""
     first, wait = iter([then]), Wait.__call__
@@ -87,7 +74,7 @@ def read_shown(folder):
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_two_processes_train_on_one_set_each(others, folder, alone, trained, monkeypatch, killed):
+def test_two_processes_train_on_one_set_each(others, folder, alone, trainings, monkeypatch, killed):
     """What one that is killed began, the other one continues."""
     other, told = others.pop(), Told()
     other.stdin.write(f"{folder}\n")
@@ -101,17 +88,17 @@ def test_two_processes_train_on_one_set_each(others, folder, alone, trained, mon
     begin_to_wait(monkeypatch, other.kill if killed else go_on)
     run(options(folder), told)
     assert other.wait(60) == (-signal.SIGKILL if killed else 0)
-    assert trained == (["real", "samples"] if killed else ["real"])
+    assert trainings == (["real", "samples"] if killed else ["real"])
     assert (f"{folder}/cas/samples: from step {AT - 1} of 12" in told.lines) == killed
     assert read_shown(folder) == read_shown(alone)
     (said,) = [line for line in told.lines if "waited for" in line]
     assert said.startswith(f"{folder}/cas/samples is being trained by process {other.pid} on ")
 
 
-def test_an_outcome_that_is_there_once_the_lock_is_free_is_taken(folder, trained, monkeypatch):
+def test_an_outcome_that_is_there_once_the_lock_is_free_is_taken(folder, trainings, monkeypatch):
     """Another process ends between the look for the outcome and the lock."""
     run(options(folder), Told())
-    trained.clear()
+    trainings.clear()
     looks = Counter()
 
     def read_outcome(directory, *args):
@@ -120,21 +107,21 @@ def test_an_outcome_that_is_there_once_the_lock_is_free_is_taken(folder, trained
 
     monkeypatch.setattr("cdm_cli.jobs.cas.cas.read_outcome", read_outcome)
     run(options(folder), Told())
-    assert trained == []
+    assert trainings == []
     assert [*looks.values()] == [2, 2]
 
 
-def test_a_process_that_hangs_is_named(folder, trained, monkeypatch):
+def test_a_process_that_hangs_is_named(folder, trainings, monkeypatch):
     monkeypatch.setattr(cas_wait, "PATIENCE", 0.0)
     named = rf"nothing was saved .*/samples is being trained by process {os.getpid()} on"
     with hold_lock(folder / "cas/samples"), pytest.raises(StoppedError, match=named):
         run(options(folder), Told())
-    assert trained == ["real"]
+    assert trainings == ["real"]
     run(options(folder), Told())
-    assert trained == ["real", "samples"]
+    assert trainings == ["real", "samples"]
 
 
-def test_what_is_found_is_said_once_however_long_the_wait(folder, trained, monkeypatch):
+def test_what_is_found_is_said_once_however_long_the_wait(folder, trainings, monkeypatch):
     run(options(folder), Told())
     outcome, told = folder / "cas/samples/outcome.json", Told()
     outcome.write_text("broken")
@@ -143,7 +130,7 @@ def test_what_is_found_is_said_once_however_long_the_wait(folder, trained, monke
     monkeypatch.setattr(Wait, "__call__", lambda self: looks.pop()() if looks else None)
     looks = [lock.close, lambda: None, lambda: None]
     run(options(folder), told)
-    assert trained == ["samples", "real", "samples"]
+    assert trainings == ["samples", "real", "samples"]
     assert len([line for line in told.lines if line.endswith("training anew")]) == 1
 
 
