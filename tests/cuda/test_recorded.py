@@ -4,9 +4,16 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 
+from cdm_cli.data.batches import TrainBatch
+from cdm_cli.jobs.cas.recipe import choose_recipe
+from cdm_cli.jobs.cas.step import Fit
+from cdm_cli.jobs.runtime.device import make_deterministic
+from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.training import train
+from cdm_cli.options.cas import CasOptions
 from cdm_cli.options.training import TrainOptions
 from tests.asking import as_typed
 from tests.cuda.rig import needs
@@ -59,3 +66,37 @@ def test_training(preset, more, launched):
         launched()
     one, other = (left(Path("runs") / name) for name in names)
     assert one == other
+
+
+def cas_states(net, side, precision, batch_size):
+    """Return all that a fit holds after some steps, and its loss."""
+    device = torch.device("cuda")
+    recipe = choose_recipe(
+        as_typed(CasOptions, net=net, batch_size=batch_size, steps=10), resolution=side, channels=3,
+        num_classes=10, num=1000, precision=precision, seed=0,
+    )  # fmt: skip
+    fit, drawn = Fit(recipe, device, World()), torch.Generator(device).manual_seed(0)
+    for step in range(1, 8):
+        size = (batch_size, 3, side, side)
+        x_0 = torch.randint(0, 256, size, dtype=torch.uint8, device=device, generator=drawn)
+        y = torch.randint(0, 10, (batch_size,), device=device, generator=drawn)
+        fit.step(step, TrainBatch(x_0, None, y))
+    fit.read()
+    assert fit.skipped == 0
+    snapshot = fit.take_snapshot(7)
+    return {**snapshot.model, **snapshot.optimizer}, fit.loss
+
+
+@needs(1)
+@pytest.mark.parametrize(
+    ("net", "side", "batch_size"),
+    [("resnet18", 32, 256), ("resnet18", 64, 128), ("resnet50", 32, 100), ("small", 16, 128)],
+)
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_cas(net, side, batch_size, precision, launched):
+    """Running statistics and counts of batch norm, too: a recording adds nothing to them."""
+    make_deterministic(torch.device("cuda"))
+    (one, loss), _ = cas_states(net, side, precision, batch_size), launched()
+    other, again = cas_states(net, side, precision, batch_size)
+    assert loss == again
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []

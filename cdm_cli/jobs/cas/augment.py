@@ -39,7 +39,10 @@ class CropDraws(NamedTuple):
 
     def to(self, device: torch.device) -> "CropDraws":
         """Return the draws on a device."""
-        return map_tensors(lambda x: x.to(device, non_blocking=True), self)
+        pin = device.type == "cuda"  # a copy from other memory may wait for the step before
+        return map_tensors(
+            lambda x: (x.pin_memory() if pin else x).to(device, non_blocking=True), self
+        )
 
 
 def draw_crops(recipe: CasRecipe, step: int) -> CropDraws:

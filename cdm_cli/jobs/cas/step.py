@@ -23,6 +23,7 @@ from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.runtime.ordered import Tensors, add_tensors
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.step import compute_learning_rate
+from cdm_cli.nets.kernels.recorded import Recorded
 from cdm_cli.nets.memory import translate_memory_errors
 from cdm_cli.nets.resnet import build_cas_network, count_together
 from cdm_cli.plans import TrainingConfig
@@ -58,6 +59,8 @@ class Fit:
         for parameter in self.parameters:  # so that a first step that is skipped leaves zeros
             self._optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
         self._sums = torch.zeros(3, device=device, dtype=torch.float64)  # loss, taken, skipped
+        on_gpu = device.type == "cuda"  # which waits for Python between two kernels
+        self._gradients = Recorded(self._compute_share) if on_gpu else self._compute_share
         self.loss: float | None = None
         self.skipped = 0
 
@@ -97,7 +100,7 @@ class Fit:
         """Leave this process's part of a step's gradient in `grad`; return its part of the loss."""
         first = self.world.rank * self.local_batch
         draws = draw_crops(self.recipe, step).take_rows(slice(first, first + self.local_batch))
-        total, *grads = self._compute_share(batch.x_0, batch.y, draws.to(self.device))
+        total, *grads = self._gradients(batch.x_0, batch.y, draws.to(self.device))
         for parameter, grad in zip(self.parameters, grads, strict=True):
             parameter.grad = grad
         assert total is not None
@@ -150,6 +153,14 @@ class Fit:
         self._optimizer.found_inf = bad  # pyright: ignore[reportAttributeAccessIssue]
         self._optimizer.step()
         self._sums += torch.stack([torch.where(good, loss, 0.0), good.float(), bad])
+
+    def release(self) -> None:
+        """Give back the device memory that a step holds until the next one."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        if isinstance(self._gradients, Recorded):
+            self._gradients.forget()
+            torch.cuda.empty_cache()
 
     def read(self) -> None:
         """Set `loss`, the mean since the last call, None if no step counted; add to `skipped`."""

@@ -67,6 +67,7 @@ def train_and_test(
     """
     fit = Fit(work.recipe, session.device, session.world)
     train(fit, training, directory, stop, session)
+    fit.release()
     accuracy = measure_accuracy(fit, work, session, training.name)
     right = tuple(tuple(row.tolist()) for row in accuracy.right.values())
     outcome = Outcome(
