@@ -10,8 +10,8 @@ set -euo pipefail
 judge=${3:-features}
 cdm prepare "$1" --val "$2" -o data.h5 --resolution 16 --resolution 32
 cdm train features --preset classifier --steps 3000
-cdm train base --preset cifar-base16 --steps 5000
-cdm train sr --preset cifar-sr16-32 --steps 4500
+cdm train base --preset cifar-base16 --steps 9000
+cdm train sr --preset cifar-sr16-32 --steps 8000
 cdm sample base --like data.h5 -o lowres.h5
 cdm upsample lowres.h5 --model sr --s 501 -o samples.h5
 cdm eval fid,is samples.h5 --features "$judge" -o samples.csv

@@ -9,8 +9,8 @@ set -euo pipefail
 judge=${3:-features}
 cdm prepare "$1" --val "$2" -o data.h5 --resolution 16 --resolution 32
 cdm train features --preset classifier --steps 3000
-cdm train base --preset cifar-base16 --steps 5000
-cdm train sr --preset cifar-sr16-32 --steps 4500
+cdm train base --preset cifar-base16 --steps 12000
+cdm train sr --preset cifar-sr16-32 --steps 10000
 cdm sample base --num 50000 --keep-s 251,501,751,1001,1251,1501 -o lowres.h5
 cdm sweep-s lowres.h5 --s 0,251,501,751,1001,1251,1501 --num 2000 --ground-truth --features "$judge"
 cdm upsample lowres.h5 --s 1001 -o samples.h5
