@@ -19,6 +19,7 @@ from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.session import take_part
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.fill import Engine
 from cdm_cli.options.sampling import Compute
 from cdm_cli.signals import hear_within_calls, leave_when_asked, stop_after
 from tests.drawings import class_images, write_zip
@@ -271,23 +272,27 @@ def test_sigterm_before_the_work_begins_is_a_stop_too(workspace, monkeypatch):
     assert "stopped by SIGTERM; the same command" in (workspace / "said").read_text()
 
 
+def take_a_while(waiting):
+    """Compile a network."""
+    waiting.touch()
+    for _ in range(1000):
+        time.sleep(0.01)
+    os._exit(70)
+
+
 @pytest.mark.parametrize("workspace", ["train"], indirect=True)
 @pytest.mark.parametrize("early", [False, True], ids=["while it compiles", "before"])
 def test_a_training_that_has_learned_nothing_yet_ends_at_once(early, workspace, whole):
     """A compiler would let the scheduler wait for minutes."""
     waiting = workspace / "waiting"
 
-    def compile_net(net):
-        waiting.touch()
-        while True:
-            time.sleep(0.01)
-
     def resume(*args):
         os.kill(os.getpid(), signal.SIGTERM)
         return 0
 
     with pytest.MonkeyPatch.context() as patch:  # the forked process takes it along
-        patch.setattr("cdm_cli.jobs.training.train.compile_net", compile_net)
+        compile_net = "cdm_cli.jobs.training.train.compile_net"
+        patch.setattr(compile_net, lambda net: take_a_while(waiting))
         if early:
             patch.setattr("cdm_cli.jobs.training.train.resume", resume)
         pid = forked(lambda: run_main((*TRAIN, "--compile"), workspace / "said"))
@@ -302,6 +307,30 @@ def test_a_training_that_has_learned_nothing_yet_ends_at_once(early, workspace, 
     assert {name: left[name] for name in left if name not in ("waiting", "said")} == state(
         whole / "train"
     )
+
+
+@pytest.mark.parametrize("workspace", ["sample"], indirect=True)
+@pytest.mark.parametrize("early", [False, True], ids=["while it compiles", "before"])
+def test_a_command_that_compiles_before_it_samples_ends_at_once(early, workspace):
+    waiting, make_block = workspace / "waiting", Engine.make_block
+
+    def stop_and_make(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return make_block(*args)
+
+    with pytest.MonkeyPatch.context() as patch:  # the forked process takes it along
+        patch.setattr("torch.compile", lambda denoise, dynamic: lambda *_: take_a_while(waiting))
+        patch.setattr("cdm_cli.cascade.fast._prepare_compiling", lambda: None)
+        if early:
+            patch.setattr(Engine, "make_block", stop_and_make)
+        pid = forked(lambda: run_main((*SAMPLE, "--compile"), workspace / "said"))
+    if not early:
+        until(waiting.exists, "it to compile")
+        assert "compiling the network" in (workspace / "said").read_text()
+        os.kill(pid, signal.SIGTERM)
+    assert ended(pid) == 75
+    assert "stopped by SIGTERM; the same command" in (workspace / "said").read_text()
+    assert waiting.exists() != early
 
 
 @pytest.mark.parametrize("workspace", ["train"], indirect=True)

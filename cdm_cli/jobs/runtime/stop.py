@@ -21,6 +21,7 @@ from cdm_cli.signals import (
 
 OTHER = "another process"
 
+_entered: list["Stop"] = []
 _unheeded: list[int] = []  # what asked a part of this program to stop after its last look
 
 
@@ -31,42 +32,33 @@ class Stop:
     the program at once, also while the error of the stop is on its way to whoever says it; another
     signal then asks for nothing more. Outside the main thread, where Python takes no signal,
     nothing is ever asked. then: called with each signal, which may reach this process alone and not
-    those that it started; a terminal sends Ctrl-C to all of them before that. While `end_at_once`
-    the program ends at the first signal. What asks after the last look of one part of a program
-    asks the next part.
+    those that it started; a terminal sends Ctrl-C to all of them before that. What asks after the
+    last look of one part of a program asks the next part.
     """
 
     def __init__(self, then: Callable[[int], object] = lambda number: None) -> None:
         self.asked = ""
         self._then = then
         self._before: dict[int, Any] = {}
-        self._number = 0
+        self.number = 0
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = take_signals(self._take)
+            _entered.append(self)
             while _unheeded:
                 self._take(_unheeded.pop(), None)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        stops = self._number and is_program()
+        if self in _entered:
+            _entered.remove(self)
+        stops = self.number and is_program()
         if stops and kind is not None and issubclass(kind, StoppedError):
             return  # with what is saved, which a handler that leaves at once would not say
         give_back_signals(self._before)
         if stops:
-            _unheeded[:] = [self._number]
-
-    @contextmanager
-    def end_at_once(self) -> Generator[None]:
-        """End the program at a signal: nothing was computed yet that saving would keep.
-
-        A compiler, or a first step that tries kernels, asks nobody for minutes.
-        """
-        with leave_at_once():
-            if self._number:
-                leave(self._number)
-            yield
+            _unheeded[:] = [self.number]
 
     def error(
         self, kept: str, *, where: str = "", next: str = "the same command continues"
@@ -82,5 +74,19 @@ class Stop:
             leave(number)
         tell_taken()
         if not self.asked:
-            self.asked, self._number = name_of(number), number
+            self.asked, self.number = name_of(number), number
         self._then(number)
+
+
+@contextmanager
+def end_at_once() -> Generator[None]:
+    """While entered, end the program at a signal, also at one that a `Stop` has taken before.
+
+    For what asks nobody for minutes, a compiler or a first step that tries kernels, and comes
+    before anything is computed that saving would keep.
+    """
+    with leave_at_once():
+        for stop in _entered:
+            if stop.number:
+                leave(stop.number)
+        yield

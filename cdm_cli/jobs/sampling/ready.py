@@ -4,8 +4,10 @@ Before weights are loaded, the output is checked: it can be made, or it is this 
 continued.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from cdm_cli.data import pruned
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime.same_store import check_resume_or_create
 from cdm_cli.jobs.runtime.session import Session
+from cdm_cli.jobs.runtime.stop import end_at_once
 from cdm_cli.jobs.sampling.blocks import choose_block_size
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import (
@@ -156,8 +159,9 @@ def load_fast_stage(
             header.directory, Path(RUNS), sampling.weights, session.device,
             precision=numerics.precision,
         )  # fmt: skip
-    tell_compiling(numerics, session.report)
-    return make_fast(stage, compiled=numerics.compiled)
+    return make_fast(
+        stage, compiled=numerics.compiled, compiling=partial(_compile_or_leave, session.report)
+    )
 
 
 @torch.no_grad()
@@ -173,7 +177,14 @@ def take_weights(stage: Stage, directory: Path, weights: str) -> str:
     return found.digest
 
 
-def tell_compiling(numerics: Numerics, report: Report) -> None:
+def tell_compiling(report: Report) -> None:
     """Report that the network is being compiled, which takes a while."""
-    if numerics.compiled:
-        report.say("compiling the network at its first use, which takes a minute or two")
+    report.say("compiling the network at its first use, which takes a minute or two")
+
+
+@contextmanager
+def _compile_or_leave(report: Report) -> Generator[None]:
+    """Say what takes so long; a signal ends the program: no block is being made yet."""
+    tell_compiling(report)
+    with end_at_once():
+        yield

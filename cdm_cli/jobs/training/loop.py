@@ -12,7 +12,7 @@ import torch
 from cdm_cli.cascade.saved import find_latest_checkpoint
 from cdm_cli.data.batches import TrainBatch, TrainBatches
 from cdm_cli.errors import BadInputError
-from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.runtime.stop import Stop, end_at_once
 from cdm_cli.jobs.training.endings import (
     describe_last_good,
     explain_stop,
@@ -132,7 +132,7 @@ class Loop:
         A process that stops so takes no other one into step 2: all wait for each other, once they
         would save. What is there then stays: searching it for garbage takes 0.15 s at a time.
         """
-        with self.stop.end_at_once(), measure_part("first step"):
+        with end_at_once(), measure_part("first step"):
             batch = next(batches)
             self.trainer.await_first_weights(step, batch)
             if self.compiler is not None:

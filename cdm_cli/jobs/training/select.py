@@ -209,7 +209,8 @@ class Selection:
         objective, ema = self._trainer.objective, self._trainer.ema
         assert isinstance(objective, StageObjective)
         if self._stage is None:
-            tell_compiling(self._numerics, self._trainer.session.report)
+            if self._numerics.compiled:
+                tell_compiling(self._trainer.session.report)
             self._stage = build_averaged(objective.stage, ema, compiled=self._numerics.compiled)
         ema.copy_to(self._stage.net)
         return self._stage
