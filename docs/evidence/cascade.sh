@@ -16,4 +16,4 @@ cdm sweep-s lowres.h5 --s 0,251,501,751,1001,1251,1501 --num 2000 --ground-truth
 cdm upsample lowres.h5 --s 1001 -o samples.h5
 cdm eval fid,is,nn samples.h5 --features "$judge" -o cascade.csv
 cdm eval accuracy samples.h5 --features features -o accuracy.csv
-cdm grid lowres.h5 samples.h5 --per-class 16 -o cascade.png
+cdm grid lowres.h5 samples.h5 --per-class 16 -o pairs.png
