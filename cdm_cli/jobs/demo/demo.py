@@ -116,16 +116,15 @@ def _tell_learned(directory: Path) -> DemoResult:
 def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
     """Run one command in directory; its results go to stderr, ours alone to stdout.
 
-    A signal stops it, too. Raises CdmError with its exit code, StoppedError where it ended well
+    A signal stops it, too, also one that the demo alone is sent. Raises CdmError with its exit code, StoppedError where it ended well
     but the demo was asked to stop.
     """
     command = [sys.executable, "-m", "cdm_cli", *(["-q"] if quiet else []), *words]
     started: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int) -> None:
-        if number != signal.SIGINT:  # the terminal's: whoever runs a demo types Ctrl-C
-            for process in started:
-                process.terminate()
+        for process in started:  # where a terminal was there first, this asks for nothing more
+            process.terminate()
 
     with (
         Stop(then=pass_on) as stop,

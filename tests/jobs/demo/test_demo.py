@@ -152,11 +152,15 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 with open("new", "w") as file:
     file.write(str(os.getpid()))
 os.rename("new", "pid")
-time.sleep(60)
+time.sleep(20)
+sys.exit(3)
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (9, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 75), (9, -9)],
+)
 def test_no_command_outlives_the_demo(tmp_path, monkeypatch, number, code):
     script = tmp_path / "python"
     script.write_text(WAITING.format(python=sys.executable))
@@ -170,6 +174,7 @@ def test_no_command_outlives_the_demo(tmp_path, monkeypatch, number, code):
 
 
 TIDYING = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # after Ctrl-C it asks for nothing more
 def tidy(*_):
     time.sleep(0.2)
     open("tidied", "w").close()
@@ -184,7 +189,7 @@ os.kill(os.getpid(), signal.SIGINT)
 def test_a_second_ctrl_c_lets_the_command_remove_what_is_half_written(tmp_path, monkeypatch):
     """A terminal sends it to both; the demo would kill it otherwise."""
     script = tmp_path / "python"
-    script.write_text(WAITING.format(python=sys.executable).replace("time.sleep(60)", TIDYING))
+    script.write_text(WAITING.format(python=sys.executable).replace("time.sleep(20)", TIDYING))
     script.chmod(0o755)
     monkeypatch.setattr(demo.sys, "executable", str(script))
 
