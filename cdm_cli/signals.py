@@ -118,9 +118,9 @@ def _hear(pipe: int) -> None:
         time.sleep(HANDLED)
         while select.select([pipe], [], [], 0)[0] and (more := os.read(pipe, MOST)):
             heard += more
-        last = heard[-1:]
-        if last != TAKEN and signal.getsignal(last[0]) is _leave:
-            leave(last[0])
+        left = heard.rpartition(TAKEN)[2]
+        if left and signal.getsignal(min(left)) is _leave:
+            leave(min(left))  # as Python would, which begins with the lowest: Ctrl-C, not SIGTERM
     os.close(pipe)
 
 

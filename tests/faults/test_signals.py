@@ -5,9 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
+from hashlib import pbkdf2_hmac
 
 import pytest
 from typer.testing import CliRunner
@@ -540,6 +542,25 @@ def test_a_signal_that_a_job_took_is_not_heard_once_more(act, monkeypatch):
         sys.exit(3)
 
     assert ended(forked(job)) == 3
+
+
+def test_ctrl_c_ends_a_program_that_is_within_a_library(monkeypatch):
+    """A terminal sends it to all processes of a job, to which the parent then passes SIGTERM on."""
+    monkeypatch.setattr("cdm_cli.signals.HANDLED", 0.2)
+
+    def job():
+        leave_when_asked()
+        with hear_within_calls():
+            threading.Thread(target=press_and_pass_on, daemon=True).start()
+            pbkdf2_hmac("sha256", b"", b"", 10**8)  # no handler runs before it ends
+
+    assert ended(forked(job)) == 130
+
+
+def press_and_pass_on():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        time.sleep(0.05)
+        os.kill(os.getpid(), number)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 3), (signal.SIGINT, 130)])

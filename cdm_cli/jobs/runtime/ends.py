@@ -62,7 +62,7 @@ def conclude(ends: dict[int, Message], size: int, stop: Stop) -> Any:
     """Return the first process's result, or raise what explains the end of the job best.
 
     Of a stop that is what a process says of it that had something to save: others left at once, or
-    have lost touch with one that did.
+    have lost touch with one that did. Where none had, Ctrl-C is what it is to a single process.
     """
     for rank, (kind, content) in sorted(ends.items()):
         if kind == "died":
@@ -76,9 +76,12 @@ def conclude(ends: dict[int, Message], size: int, stop: Stop) -> Any:
     errors = [content for kind, content in ends.values() if kind == "error"]
     causes = [error for error in errors if error[0] is not StoppedError]
     _raise_first(causes or [_name_asker(error, stop) for error in errors if _is_stop(error)])
-    if any(kind == "interrupted" for kind, _ in ends.values()):
+    kinds = {kind for kind, _ in ends.values()}
+    if "interrupted" in kinds:
         raise KeyboardInterrupt
-    if stop.asked and any(kind != "result" for kind, _ in ends.values()):
+    if stop.asked and kinds != {"result"}:
+        if stop.asked == name_of(signal.SIGINT):
+            raise KeyboardInterrupt
         raise stop.error(KEPT, next=AGAIN)
     _raise_first(errors)
     missing = [str(rank) for rank in range(size) if rank not in ends]

@@ -73,6 +73,17 @@ def test_the_result_is_that_of_the_first():
     assert conclude({1: ("result", "b"), 0: ("result", "a")}, 2, Stop()) == "a"
 
 
+@pytest.mark.parametrize("other", [BY_US, LOST])
+def test_ctrl_c_where_no_process_had_anything_to_save_is_ctrl_c(other):
+    """Be it of a terminal, which all processes hear, or of the parent alone, which passes it on."""
+    stop = Stop()
+    stop.asked = "Ctrl-C"
+    with pytest.raises(KeyboardInterrupt):
+        conclude({0: other, 1: BY_US}, 2, stop)
+    with pytest.raises(StoppedError, match="stopped by Ctrl-C after step 3 of 9"):
+        conclude({0: SAVED, 1: BY_US}, 2, stop)
+
+
 def test_ctrl_c_in_a_process_is_ctrl_c():
     with pytest.raises(KeyboardInterrupt):
         conclude({0: ("interrupted", None), 1: BY_US}, 2, Stop())
