@@ -116,8 +116,8 @@ def _tell_learned(directory: Path) -> DemoResult:
 def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
     """Run one command in directory; its results go to stderr, ours alone to stdout.
 
-    A signal stops it, too, also one that the demo alone is sent. Raises CdmError with its exit code, StoppedError where it ended well
-    but the demo was asked to stop.
+    A signal stops it, too, also one that the demo alone is sent. Raises CdmError with its exit
+    code, StoppedError where it ended well but the demo was asked to stop.
     """
     command = [sys.executable, "-m", "cdm_cli", *(["-q"] if quiet else []), *words]
     started: list[subprocess.Popen[bytes]] = []

@@ -8,7 +8,7 @@ import torch
 from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.jobs.judging.judge import open_judge
 from cdm_cli.jobs.judging.references import count_unseen
-from cdm_cli.jobs.runtime.device import describe, wait
+from cdm_cli.jobs.runtime.device import describe, keep_seeds, wait
 from cdm_cli.jobs.runtime.foretold import TIMED
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.pace import measure_pace
@@ -47,7 +47,8 @@ def estimate_eval(
 def time_judge(judge: FeatureExtractor, like: ImageSet, device: torch.device) -> float:
     """Return how many images of a size the judge sees a second, of one process."""
     size = (BATCH[device.type], like.images.shape[3], *like.images.shape[1:3])
-    noise = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
+    with keep_seeds(device):
+        noise = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
     calls = (judge(noise) for _ in itertools.count())  # the first one chooses kernels
     return (measure_pace(calls, 0, lambda: wait(device)) or 0.0) * len(noise)
 

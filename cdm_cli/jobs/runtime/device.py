@@ -102,6 +102,13 @@ def make_deterministic(device: torch.device) -> None:
 
 
 @contextmanager
+def keep_seeds(device: torch.device) -> Generator[None]:
+    """Draw and seed within as one likes: torch's generators are afterwards as the caller had them."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
 def order_gradients(device: torch.device) -> Generator[None]:
     """Add up gradients in one order, as long as entered, so that they have the same bits again.
 

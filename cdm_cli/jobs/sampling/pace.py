@@ -10,7 +10,7 @@ from cdm_cli.cascade.fast import make_fast
 from cdm_cli.cascade.generate import SampleInputs, walk
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig
-from cdm_cli.jobs.runtime.device import wait
+from cdm_cli.jobs.runtime.device import keep_seeds, wait
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.ready import ReadyStage
@@ -29,7 +29,8 @@ def time_random_network(
 
     None where the chain has too few steps to time one.
     """
-    stage = Stage(config, (), build_net(config), precision=precision).to(device)
+    with keep_seeds(device):
+        stage = Stage(config, (), build_net(config), precision=precision).to(device)
     stage = make_fast(stage, compiled=False)
     steps = walk(stage, chain, _make_inputs(config, batch_size).to(device), 0)
     rate = measure_pace(steps, min(WARM, chain.evaluations), lambda: wait(device))

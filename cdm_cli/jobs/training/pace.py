@@ -1,12 +1,13 @@
 """How fast this device trains, timed by a few steps on noise that are then forgotten."""
 
 from collections.abc import Iterator
+from itertools import count
 
 import torch
 
 from cdm_cli.config import ClassifierConfig, StageConfig
 from cdm_cli.data.batches import TrainBatch
-from cdm_cli.jobs.runtime.device import wait
+from cdm_cli.jobs.runtime.device import keep_seeds, wait
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.pace import measure_pace
 from cdm_cli.jobs.training.objective import build_objective
@@ -23,17 +24,16 @@ def time_steps(plan: Plan, device: torch.device, precision: Precision) -> float 
     classifies = isinstance(config, ClassifierConfig)
     num = config.num_classes if classifies else config.model.num_classes
     classes = [str(k) for k in range(num)]
-    objective = build_objective(config, classes, training, device, precision)
-    trainer = Trainer(objective, training, Session(device), cosine=classifies)
-    batch = _draw_noise(config, training.batch_size, device)
 
     def steps() -> Iterator[None]:
-        step = 0
-        while True:
-            step += 1
+        objective = build_objective(config, classes, training, device, precision)
+        trainer = Trainer(objective, training, Session(device), cosine=classifies)
+        batch = _draw_noise(config, training.batch_size, device)
+        for step in count(1):
             yield trainer.step(step, batch)
 
-    return measure_pace(steps(), WARM, lambda: wait(device))
+    with keep_seeds(device):
+        return measure_pace(steps(), WARM, lambda: wait(device))
 
 
 def _draw_noise(

@@ -18,7 +18,7 @@ from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quote
 from cdm_cli.jobs.judging.judge import Judge, open_judge
-from cdm_cli.jobs.runtime.device import choose_precision, describe
+from cdm_cli.jobs.runtime.device import choose_precision, describe, keep_seeds
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.headers import read_checkpoint_digest
@@ -143,7 +143,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
     """Train as one process of a job: plan, claim the directory, load the last checkpoint, go on."""
     device, report, directory = session.device, session.report, options.directory
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.enter_context(keep_seeds(device))
         work = session.decide(lambda: plan_work(options, device, stack, report), TrainWork.facts)
         data = describe_data(work.store)
         tell_trained_classes(work.store, work.plan, data.without_images, report)
