@@ -103,7 +103,7 @@ def make_deterministic(device: torch.device) -> None:
 
 @contextmanager
 def keep_seeds(device: torch.device) -> Generator[None]:
-    """Draw and seed within as one likes: torch's generators are afterwards as the caller had them."""
+    """Leave torch's generators as the caller has them, whatever is drawn and seeded within."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
