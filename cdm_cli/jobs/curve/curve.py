@@ -95,15 +95,24 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
             lambda: read_curve(options.out, identity, config),
             lambda points: {**identity, "states judged": [p.saved.model_dump() for p in points]},
         )
-        there = {point.saved.weights: point.saved for point in points}
-        missing = [state for state in work.states if there.get(state.weights) != state]
-        if missing:
+        if missing := _list_missing(work, points):
             points = _fill(options, work, missing, points, identity, panel)
         session.lead(lambda: write_shown(options.out, points))
+    return _build_result(options, work, points)
+
+
+def _list_missing(work: CurveWork, points: Sequence[CurvePoint]) -> list[SavedWeights]:
+    """Return the states that no point judges."""
+    there = {point.saved.weights: point.saved for point in points}
+    return [state for state in work.states if there.get(state.weights) != state]
+
+
+def _build_result(
+    options: CurveOptions, work: CurveWork, points: Sequence[CurvePoint]
+) -> CurveResult:
     found, table = compare_points(points), make_table(points)
     best = found.lowest.extra["weights"]
-    there = {point.saved.weights: point.saved for point in points}
-    if left := [one.weights for one in work.states if there.get(one.weights) != one]:
+    if left := [state.weights for state in _list_missing(work, points)]:
         table.note(f"without {list_names(left)}: gone meanwhile, or of images that are not finite")
     return CurveResult(
         out=options.out,

@@ -74,22 +74,8 @@ def run(options: ImportOptions, report: Report) -> Imported:
         report.say(f"{source.name}: {line}")
     weights = convert(tensors, config, str(source))
     sha256 = hashlib.sha256(data).hexdigest()
-    stage = StageFile(
-        cdm_version=__version__,
-        plan=Plan(
-            preset=PRESET,
-            source=f"{origin or 'openai'} checkpoint {source.name}, SHA-256 {sha256}",
-            stage=config,
-            training=TrainingConfig(),
-        ),
-        data=DataInfo(
-            name=source.name,
-            digest="",
-            classes=_read_classes(options.classes, config.model.num_classes),
-            num_train=0,
-            num_val=0,
-        ),
-    )
+    text = f"{origin or 'openai'} checkpoint {source.name}, SHA-256 {sha256}"
+    stage = _describe_stage(options, config, text)
     if there or not write_stage(out, stage, weights):
         check_same_stage(out, stage, weights)
         report.say(f"{out} is there already")
@@ -101,6 +87,16 @@ def run(options: ImportOptions, report: Report) -> Imported:
         num_classes=config.model.num_classes,
         parameters=sum(tensor.numel() for tensor in weights.values()),
         sha256=sha256,
+    )
+
+
+def _describe_stage(options: ImportOptions, config: StageConfig, source: str) -> StageFile:
+    """Return what the stage file says of a stage whose training is not known."""
+    classes = _read_classes(options.classes, config.model.num_classes)
+    return StageFile(
+        cdm_version=__version__,
+        plan=Plan(preset=PRESET, source=source, stage=config, training=TrainingConfig()),
+        data=DataInfo(name=options.src.name, digest="", classes=classes, num_train=0, num_val=0),
     )
 
 

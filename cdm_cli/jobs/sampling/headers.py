@@ -96,13 +96,7 @@ def find_fitting_stage(name_or_path: str | None, runs: Path, store: Store, part:
     """
     if name_or_path is not None:
         header = read_header(find_stage(name_or_path, runs))
-        reason = describe_lowres_misfit(header, store, part)
-        if reason:
-            raise MismatchError(
-                f"{header.directory} and {store.path} do not fit: {reason}",
-                kept="no output was made",
-                next=_advise_anew(header, store, part) or "name another --model or another store",
-            )
+        _check_fit(header, store, part)
         return header
     headers = {name: _read_or_explain(runs / name) for name in list_stages(runs)}
     reasons = {
@@ -117,16 +111,24 @@ def find_fitting_stage(name_or_path: str | None, runs: Path, store: Store, part:
             f"--model is missing: {', '.join(fits)} in {runs}/ all fit {store.path}",
             next=f"--model {quote(fits[0])}",
         )
+    read = [header for header in headers.values() if isinstance(header, Header)]
+    ways = (_advise_anew(header, store, part) for header in read)
     said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    ways = [
-        _advise_anew(header, store, part)
-        for header in headers.values()
-        if isinstance(header, Header)
-    ]
     raise MissingError(
         f"no super-resolution stage in {runs}/ fits {store.path} ({said or 'there is no stage'})",
         next=next(filter(None, ways), "cdm train sr --preset …, or --model with a path"),
     )
+
+
+def _check_fit(header: Header, store: Store, part: Part) -> None:
+    """Raise MismatchError saying why a stage does not fit the low-resolution images."""
+    reason = describe_lowres_misfit(header, store, part)
+    if reason:
+        raise MismatchError(
+            f"{header.directory} and {store.path} do not fit: {reason}",
+            kept="no output was made",
+            next=_advise_anew(header, store, part) or "name another --model or another store",
+        )
 
 
 def tell_stage(name_or_path: str | None, header: Header, report: Report) -> None:

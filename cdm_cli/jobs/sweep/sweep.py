@@ -5,6 +5,7 @@ keeps its samples as an ordinary store and its numbers in a small file beside it
 command continues where it stopped; other values of s under the same -o join those there.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.provenance import spell_command
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.jobs.sweep.applied import apply_chosen, say_how_sure
-from cdm_cli.jobs.sweep.choice import Chosen, choose, conclude, name_point
+from cdm_cli.jobs.sweep.choice import Chosen, Judged, choose, conclude, name_point
 from cdm_cli.jobs.sweep.fill import fill_points
 from cdm_cli.jobs.sweep.front import Placed, place_points, say_front
 from cdm_cli.jobs.sweep.page import write_report
@@ -81,34 +82,39 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
         command = spell_command(options.command, options)
         if options.race:
             return run_race(options, sweep, command, session)
-        session.lead(lambda: check_points(_list_missing(sweep), session))
-        missing = _agree_on_missing(sweep, session)
-        there = len(sweep.points) - len(missing)
-        if there:
-            report.say(f"{sweep.out}: {there} of {len(sweep.points)} points are there")
-        if missing:
-            fill_points(options, sweep, missing, command, session)
+        _fill_missing(options, sweep, command, session)
         points = read_all_points(sweep)
-        chosen = choose(points)
-        table = join_table(points, chosen)
-        plot = sweep.out / "sweep.png"
-        session.lead(lambda: write_all(sweep, command, points, table))
-        session.lead(lambda: write_plot(plot, points, chosen))
+        result = _build_result(sweep, points)
+        session.lead(lambda: write_all(sweep, command, points, result.table.metrics))
+        session.lead(lambda: write_plot(result.plot, points, result.chosen))
         session.lead(lambda: write_report(sweep.out, report))
         if options.apply:
             session.lead(lambda: apply_chosen(options, sweep, points, report))
-    placed = place_points(points)
-    shown = SweepTable(table, chosen.reference, placed)
-    front = say_front(placed)
+    return result
+
+
+def _fill_missing(options: SweepOptions, sweep: Sweep, command: str, session: Session) -> None:
+    """Sample and judge the points that are not there yet."""
+    session.lead(lambda: check_points(_list_missing(sweep), session))
+    missing = _agree_on_missing(sweep, session)
+    there = len(sweep.points) - len(missing)
+    if there:
+        session.report.say(f"{sweep.out}: {there} of {len(sweep.points)} points are there")
+    if missing:
+        fill_points(options, sweep, missing, command, session)
+
+
+def _build_result(sweep: Sweep, points: Sequence[Judged]) -> SweepResult:
+    chosen, placed = choose(points), place_points(points)
     return SweepResult(
         conclusion=conclude(points),
         choice=say_how_sure(chosen),
-        front=front,
+        front=say_front(placed),
         chosen=chosen,
         out=sweep.out,
-        plot=plot,
+        plot=sweep.out / "sweep.png",
         page=sweep.out / PAGE,
-        table=shown,
+        table=SweepTable(join_table(points, chosen), chosen.reference, placed),
         pareto=placed,
     )
 

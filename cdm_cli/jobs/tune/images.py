@@ -84,11 +84,16 @@ def choose_images(
             next="cdm sample makes it; or --model with a base stage, which needs none",
         )
     store = stack.enter_context(open_store(options.lowres))
-    name, part = choose_part(store, None)
-    header = find_fitting_stage(options.model, Path(RUNS), store, part)
+    header = find_fitting_stage(options.model, Path(RUNS), store, choose_part(store, None)[1])
     if method == "linear":
         _check_continuous(header)
+    return _ask_sr(options, header, store, report), store
+
+
+def _ask_sr(options: TuneOptions, header: Header, store: Store, report: Report) -> SearchInputs:
+    """Return the images that choose_rows takes for the trials, and others as the fresh ones."""
     s, seed = check_s(header.config, options.s), options.sampling.seed
+    name, part = choose_part(store, None)
     rows = choose_rows(store, part, options.num)
     tell_rows(store, None, options.num, report)
 
@@ -103,7 +108,7 @@ def choose_images(
     fresh = show_rows(rows, (seed + 1) % 2**63) if others is None else show_rows(others, seed)
     by: FreshBy = "noise" if others is None else "images"
     shown, classes = show_rows(rows, seed), tuple(store.classes)
-    return SearchInputs(header, classes, shown, fresh, by, store.path.name, fields), store
+    return SearchInputs(header, classes, shown, fresh, by, store.path.name, fields)
 
 
 def _ask_base(options: TuneOptions, header: Header) -> SearchInputs:
