@@ -9,6 +9,7 @@ of processes share the same global batch.
 import queue
 import threading
 from collections.abc import Generator
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,9 @@ class TrainBatch(NamedTuple):
     x_0: Tensor  # uint8 [B, C, H, W]
     z_0: Tensor | None  # uint8 [B, C, h, w]
     y: Tensor  # int64 [B]
+
+
+Item = TrainBatch | BaseException  # of a thread that reads ahead
 
 
 def hash_numbers(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -129,7 +133,7 @@ class TrainBatches:
         """
         device = torch.device(device)
         pin = device.type == "cuda"
-        ready: queue.Queue[TrainBatch | BaseException] = queue.Queue(AHEAD)
+        ready: queue.Queue[Item] = queue.Queue(AHEAD)
         stop = threading.Event()
 
         def read() -> None:
@@ -139,12 +143,7 @@ class TrainBatches:
                     item = self.read_batch(step, pin=pin)
                 except BaseException as error:  # handed to the consumer, whatever it is
                     item = error
-                while not stop.is_set():
-                    try:
-                        ready.put(item, timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
+                _put(ready, item, stop)
                 if isinstance(item, BaseException):
                     return
                 step += 1
@@ -160,6 +159,13 @@ class TrainBatches:
         finally:
             stop.set()
             thread.join()
+
+
+def _put(ready: queue.Queue[Item], item: Item, stop: threading.Event) -> None:
+    """Put an item once there is room, unless asked to stop before."""
+    while not stop.is_set():
+        with suppress(queue.Full):
+            return ready.put(item, timeout=0.1)
 
 
 def _move(tensor: Tensor | None, device: torch.device) -> Tensor | None:

@@ -130,8 +130,24 @@ def make_convention(work: CasWork, training: TrainingSet) -> Convention:
 
 
 def _list_notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
+    return [
+        "the same recipe for both: the samples alone, or real training images alone",
+        *_list_notes_of_sets(work),
+        "certainly, and verdicts: said of all classes at once, any of them wrong with 5 %, for "
+        "these two trainings of the classifier",
+        *_list_notes_of_tests(len(work.classes), samples),
+        *(
+            f"{outcome.skipped} steps on {name} were left out, their gradient was not finite"
+            for name, outcome in (("samples", samples), ("real images", real))
+            if outcome.skipped
+        ),
+    ]
+
+
+def _list_notes_of_sets(work: CasWork) -> list[str]:
+    """Say how many images of each class the two classifiers learn from."""
     K, counts, had = len(work.classes), work.samples.counts, work.real.counts
-    notes = ["the same recipe for both: the samples alone, or real training images alone"]
+    notes: list[str] = []
     short = int((had < counts).sum())
     if short:
         notes.append(
@@ -148,20 +164,17 @@ def _list_notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
         )
     if empty.any():
         notes.append(f"{int(empty.sum())} of {K} classes have neither a sample nor a real image")
-    notes.append(
-        "certainly, and verdicts: said of all classes at once, any of them wrong with 5 %, for "
-        "these two trainings of the classifier"
-    )
+    return notes
+
+
+def _list_notes_of_tests(K: int, samples: Outcome) -> list[str]:
+    """Say what the test does not tell."""
+    notes: list[str] = []
     untested = sum(not num for num in samples.tested)
     if untested:
         notes.append(f"{untested} of {K} classes have no validation image and are not judged")
     if list_tops(K)[1] == K:
         notes.append(f"cas_top5 counts the first {K} of {K} classes: it says nothing")
-    notes += [
-        f"{outcome.skipped} steps on {name} were left out, their gradient was not finite"
-        for name, outcome in (("samples", samples), ("real images", real))
-        if outcome.skipped
-    ]
     return notes
 
 
