@@ -32,8 +32,8 @@ def _draw_accuracies(axes: Axes, lines: Sequence[dict[str, Any]]) -> None:
     places = np.arange(len(shown))
     size = 24 if len(shown) < 100 else 6
     real, samples = ([line[name] for line in shown] for name in ("real_top1", "top1"))
-    axes.scatter(places, real, 2 * size, "none", edgecolors=REAL, label="real images")
-    axes.scatter(places, samples, size, SAMPLES, label="samples")
+    axes.scatter(places, real, 2 * size, "none", edgecolors=REAL, label="trained on real images")
+    axes.scatter(places, samples, size, SAMPLES, label="trained on samples")
     if len(shown) <= NAMED:
         axes.set_xticks(places, [_label_class(line) for line in shown], rotation=40, ha="right")
     else:
@@ -41,7 +41,7 @@ def _draw_accuracies(axes: Axes, lines: Sequence[dict[str, Any]]) -> None:
     axes.set_xlabel("classes, by accuracy after real images")
     axes.set_ylabel("top-1 accuracy on validation images")
     axes.set_ylim(-0.02, 1.02)
-    axes.legend(title="trained on")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
 
 
 def _draw_gains(axes: Axes, shown: Sequence[dict[str, Any]]) -> None:

@@ -56,6 +56,15 @@ def test_gains_of_classes(saved, gains):
     assert read_labels(left) == [f"class {y} ({y})" for y in range(len(gains))]
 
 
+def test_the_legend_of_a_thousand_classes_covers_none(saved):
+    draw_plot(lines_of([-0.9 * y / 1000 for y in range(1000)]), [], range(6))
+    axes = saved[0].axes[0]
+    legend = axes.get_legend().get_window_extent()
+    assert legend.y0 >= axes.bbox.y1
+    assert legend.x0 >= 0
+    assert legend.x1 <= axes.bbox.x1
+
+
 def test_schedules_of_many_steps(saved):
     def compared(steps):
         return [SimpleNamespace(name="tuned", fid=100 / steps, error=0.1, num=500)]
