@@ -10,6 +10,7 @@ from cdm_cli.config import StageConfig
 from cdm_cli.jobs.judging.images import from_arrays
 from cdm_cli.jobs.judging.panel import Panel, measure
 from cdm_cli.jobs.sampling.probe import Probe
+from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.options.sampling import Sampling
 
@@ -36,11 +37,18 @@ def judge_probe(panel: Panel, probe: Probe, images: np.ndarray, name: str) -> Me
 
 def identify_judgement(probe: Probe, panel: Panel) -> dict[str, Any]:
     """Return the identity of a score: all that it depends on besides the weights."""
-    extractor, reference = panel.judge.extractor, panel.references[0]
+    reference = panel.references[0]
     return {
         **probe.identity,
         "against": reference.name,
         "reference_digest": reference.digest,
+        **identify_extractor(panel.judge.extractor),
+    }
+
+
+def identify_extractor(extractor: FeatureExtractor) -> dict[str, Any]:
+    """Return what of the identity of a score is known before its reference is read."""
+    return {
         "extractor": extractor.name,
         "extractor_digest": extractor.digest,
         "resize": extractor.resize,

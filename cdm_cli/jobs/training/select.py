@@ -14,17 +14,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import BEST
 from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.store import Store
 from cdm_cli.errors import BadInputError, NotFiniteError
-from cdm_cli.jobs.judging import probe_score
 from cdm_cli.jobs.judging.header import identify_judge
-from cdm_cli.jobs.judging.judge import Judge
+from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.judging.panel import Panel
-from cdm_cli.jobs.judging.probe_score import fill_in_steps, identify_judgement, judge_probe
+from cdm_cli.jobs.judging.probe_score import (
+    OF_THE_JUDGE,
+    fill_in_steps,
+    identify_extractor,
+    identify_judgement,
+    judge_probe,
+)
 from cdm_cli.jobs.judging.references import find_references
 from cdm_cli.jobs.runtime.identity import check_same, complete
 from cdm_cli.jobs.runtime.session import Session
@@ -140,6 +147,17 @@ def plan_selection(
     return probe
 
 
+def open_selection_judge(options: TrainOptions, probe: Probe, device: torch.device) -> Judge:
+    """Load who judges the samples.
+
+    Raises what `open_judge` raises, WouldOverwriteError where best.safetensors had another judge.
+    """
+    judge, directory = open_judge(choose_features(options), device, options.runs), options.directory
+    known = {**probe.identity, **identify_extractor(judge.extractor)}
+    check_same_judgement(read_best(directory), known, directory)
+    return judge
+
+
 def choose_features(options: TrainOptions) -> FeatureOptions:
     """Return the extractor that judges --select, and the store of real images: that of --data."""
     name = options.features or FeatureOptions().features
@@ -243,8 +261,8 @@ def _rename(judged_by: Mapping[str, Any]) -> dict[str, Any]:
 def check_same_judgement(best: Best | None, now: Mapping[str, Any], directory: Path) -> None:
     """Raise WouldOverwriteError where the score that is there was judged by other rules."""
     if best is not None:
-        left = () if "extractor" in now else probe_score.OF_THE_JUDGE  # which is opened later
-        there = {name: told for name, told in best.judged_by.items() if name not in left}
+        later = [name for name in OF_THE_JUDGE if name not in now]  # which is opened after headers
+        there = {name: told for name, told in best.judged_by.items() if name not in later}
         check_same(
             directory / BEST, "selection", _rename(complete(there, now)), _rename(now),
             next="repeat the flags that it was chosen with, or move it away",

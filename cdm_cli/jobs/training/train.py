@@ -17,7 +17,7 @@ from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quote
-from cdm_cli.jobs.judging.judge import Judge, open_judge
+from cdm_cli.jobs.judging.judge import Judge
 from cdm_cli.jobs.runtime.device import choose_precision, describe, keep_seeds
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
@@ -43,7 +43,7 @@ from cdm_cli.jobs.training.plan import (
     tell_new_fall,
     tell_trained_classes,
 )
-from cdm_cli.jobs.training.select import choose_features, read_best
+from cdm_cli.jobs.training.select import open_selection_judge, read_best
 from cdm_cli.jobs.training.sizes import open_sizes
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA, Precision
@@ -177,7 +177,7 @@ def plan_work(
 ) -> TrainWork:
     """Decide all that headers and flags decide. The stack keeps the data open."""
     stage_plan, store, extras = _plan_on_data(options, stack, report)
-    judge = open_judge(choose_features(options), device, options.runs) if options.select else None
+    judge = open_selection_judge(options, extras.probe, device) if extras.probe else None
     training, compiled = stage_plan.training, options.compute.compile
     if compiled is None:
         evaluations = FORWARD_AND_BACKWARD * training.batch_size * training.steps
