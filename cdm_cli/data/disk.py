@@ -148,10 +148,27 @@ def begin_sync(fd: int, offset: int, size: int) -> None:
 
 
 def sync(fd: int, path: Path) -> None:
-    """Return once the contents of an open file are on the disk."""
+    """Return once the contents of an open file are on the disk.
+
+    Raises DiskError, and MissingError for a file that has no name any more.
+    """
     with translate_disk_errors(path):
         tick("sync", path, fd=fd)
         os.fsync(fd)
+        if _is_gone(fd, path):
+            raise MissingError(
+                f"{path} was removed or replaced while it was written",
+                kept="what was in it is gone",
+                next="the same command begins anew",
+            )
+
+
+def _is_gone(fd: int, path: Path) -> bool:
+    """Whether an open file was removed; there are file systems that count no names of any file."""
+    opened = os.fstat(fd)
+    if opened.st_nlink:
+        return False
+    return not (path.exists() and os.path.samestat(path.stat(), opened))
 
 
 def reserve(fd: int, path: Path, size: int) -> None:

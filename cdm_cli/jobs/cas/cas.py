@@ -97,6 +97,7 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
             real_at = _choose_real_directory(options.ref, out, work, session)
             sets = {out / "samples": work.samples, real_at: work.real}
             samples, real = _find_or_train_all(work, sets, stop, session).values()
+        session.lead(lambda: claim(out, work))  # it may have been removed meanwhile
         return write_score(out, work, samples, real, session.report, write=session.world.leads)
 
 

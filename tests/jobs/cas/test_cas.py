@@ -6,6 +6,7 @@ Here too: cost.py, files.py, pictures.py, plan.py, recipe.py, report.py, trainin
 import csv
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -253,6 +254,13 @@ def test_a_kill_while_the_directory_is_claimed_is_no_other_score(folder, tmp_pat
     (other / ".hidden").touch()
     with pytest.raises(WouldOverwriteError, match="no directory of cdm eval cas"):
         run(options(folder, out=other), Told())
+
+
+def test_a_directory_that_is_removed_meanwhile_says_in_the_end_what_it_is(folder, tmp_path):
+    out = tmp_path / "cas"
+    run(options(folder, out=out), Told(lambda done: done == 7 and shutil.rmtree(out)))
+    assert (out / "cas.json").exists()
+    run(options(folder, out=out), Told())
 
 
 def test_a_kill_while_checkpoints_are_removed_leaves_none_for_good(folder, trainings):

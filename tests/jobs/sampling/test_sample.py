@@ -7,6 +7,7 @@ Here too: fill.py.
 
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -132,6 +133,18 @@ class AskedAfter(Stop):
     @asked.setter
     def asked(self, name):
         pass
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_store_that_is_removed_while_it_is_written_is_not_said_to_be_made(workspace, replaced):
+    def remove(done):
+        Path("lowres.h5").unlink(missing_ok=True)
+        if replaced:
+            Path("lowres.h5").write_bytes(b"another's")
+
+    with pytest.raises(MissingError, match="lowres.h5 was removed or replaced while it was wr"):
+        run(options(), Told(remove))
+    assert Path("lowres.h5").exists() == replaced
 
 
 def test_the_compute_batch_changes_no_sample_beyond_rounding(workspace):
