@@ -142,7 +142,7 @@ def test_a_store_that_is_removed_while_it_is_written_is_not_said_to_be_made(work
         if replaced:
             Path("lowres.h5").write_bytes(b"another's")
 
-    with pytest.raises(MissingError, match="lowres.h5 was removed or replaced while it was wr"):
+    with pytest.raises(MissingError, match="removed or replaced while it was written"):
         run(options(), Told(remove))
     assert Path("lowres.h5").exists() == replaced
 
