@@ -91,7 +91,7 @@ def check_free(out: Path, work: CasWork) -> None:
         there = read_cas_file(out).list_compared()
         check_same(out, "score", there, make_cas_file(work).list_compared())
     elif os.path.lexists(out) and not (out.is_dir() and _holds_outcomes_alone(out)):
-        raise other_job_error(f"{out} exists and is no directory of cdm eval cas")
+        raise other_job_error(out, f"{out} exists and is no directory of cdm eval cas")
 
 
 def read_cas_file(out: Path) -> CasFile:

@@ -87,8 +87,9 @@ def _check_recorded(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]
     asked = [name for name in UNRECORDED if here.get(name) is not None]
     if asked and lacks_sampling(there):
         raise other_job_error(
+            out,
             f"{out} is of a version that did not record {UNRECORDED[asked[0]]}: it counts as "
-            "sampled without"
+            "sampled without",
         )
 
 

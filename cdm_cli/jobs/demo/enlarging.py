@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cdm_cli.data.durable import find_free_name
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import quote
 from cdm_cli.jobs.runtime.same_store import resume_or_create
 
 METHOD = "bicubic, Pillow"
@@ -20,7 +22,8 @@ def write_enlarged(lowres: Path, out: Path, resolution: int) -> None:
     """
     with open_store(lowres) as store:
         part, low = store.parts[""], min(store.parts[""].resolutions)
-        with resume_or_create(out, _make_spec(store, low, resolution)) as larger:
+        another = f"cdm demo {quote(find_free_name(out.parent))}"
+        with resume_or_create(out, _make_spec(store, low, resolution), next=another) as larger:
             for b in larger.parts[""].list_missing():
                 block = part.read_checked(b)
                 images = enlarge_images(block[f"images/{low}"], resolution)

@@ -112,21 +112,21 @@ def claim_folder(selection: ExportSelection, out: Path) -> None:
     Raises WouldOverwriteError for a folder of anything else.
     """
     if os.path.lexists(out) and not out.is_dir():
-        raise _taken_error(out, "it is no folder")
+        raise _taken_error(out, out, "it is no folder")
     there = _read_manifest(out)
     if there is not None:
         here = selection.identity
         check_same(out, "export", {k: there[k] for k in here if k in there}, here)
         return
     if out.is_dir() and durable.list_finished(out):
-        raise _taken_error(out, f"it is not empty and has no {EXPORT_JSON}")
+        raise _taken_error(out, out, f"it is not empty and has no {EXPORT_JSON}")
     disk.make_directory(out)
     durable.sweep(out)
     _write_manifest(selection, out, finished=False)
 
 
-def _taken_error(path: Path, why: str) -> CdmError:
-    return other_job_error(f"{path} is not this export: {why}")
+def _taken_error(out: Path, path: Path, why: str) -> CdmError:
+    return other_job_error(out, f"{path} is not this export: {why}")
 
 
 def _read_manifest(out: Path) -> dict[str, Any] | None:
@@ -197,7 +197,7 @@ def _check_same(path: Path, pixels: np.ndarray, kind: str) -> None:
     except BadImageError:
         same = False
     if not same:
-        raise _taken_error(path, "another image is there")
+        raise _taken_error(path.parent.parent, path, "another image is there")
 
 
 def encode_image(pixels: np.ndarray, kind: str) -> bytes:

@@ -62,7 +62,7 @@ def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
     taken = f"{out} exists, and is not this export"
     if os.path.lexists(out):
         if _read_comment(out) != comment:
-            raise other_job_error(taken)
+            raise other_job_error(out, taken)
         report.say(f"{out} is there already")
         return 0
     with durable.make_partial(out) as (fd, temporary):
@@ -75,7 +75,7 @@ def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
             renaming.rename_new(temporary, out)
         except renaming.ExistsError:
             if _read_comment(out) != comment:
-                raise other_job_error(taken) from None
+                raise other_job_error(out, taken) from None
             disk.unlink(temporary)  # another process made the same
     return len(selection.rows)
 

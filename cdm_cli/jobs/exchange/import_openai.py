@@ -37,7 +37,6 @@ from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 from cdm_cli.report import Report
 
 PRESET = "imported"
-NEXT = "choose another -o runs/NAME"
 NAMES_LIMIT = 16 * 2**20
 
 
@@ -107,7 +106,7 @@ def is_import(out: Path) -> bool:
     with suppress(CdmError):
         if read_stage_file(out).plan.preset == PRESET:
             return True
-    raise other_job_error(f"{out} exists", next=NEXT)
+    raise other_job_error(out, f"{out} exists")
 
 
 def check_same_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> None:
@@ -117,7 +116,7 @@ def check_same_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor])
         found = read_weights(find_weights_file(out), weights).tensors
         if all(torch.equal(found[name], tensor) for name, tensor in weights.items()):
             return
-    raise other_job_error(f"{out} exists, and is not this import", next=NEXT)
+    raise other_job_error(out, f"{out} exists, and is not this import")
 
 
 def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> bool:

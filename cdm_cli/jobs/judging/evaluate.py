@@ -23,6 +23,7 @@ from cdm_cli.jobs.judging.panel import Panel, make_table, open_panel, state_conv
 from cdm_cli.jobs.judging.real import open_real
 from cdm_cli.jobs.judging.references import open_training_images
 from cdm_cli.jobs.judging.result import EvalResult
+from cdm_cli.jobs.runtime.identity import advise_another
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.store_images import tell_kind, tell_part
 from cdm_cli.metrics.collector import Collector
@@ -69,11 +70,13 @@ def _check_written(options: EvalOptions) -> None:
     """Raise WouldOverwriteError, or DiskError, for what would be written."""
     if options.out:
         mark = MARK if options.out.suffix == ".json" else CSV_MARK
-        _check_ours(options.out, mark, "table of cdm eval", "another -o")
+        _check_ours(options.out, mark, "table of cdm eval", advise_another(options.out))
     if "nn" in options.names:
+        picture = _name_picture(options.out)
+        another = advise_another(options.out or picture.with_suffix(".csv"))
         _check_ours(
-            _name_picture(options.out), MARK, "picture of cdm eval nn",
-            "another -o: the picture is named after the table",
+            picture, MARK, "picture of cdm eval nn",
+            f"{another}: the picture is named after the table",
         )  # fmt: skip
 
 

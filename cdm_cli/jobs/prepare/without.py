@@ -14,6 +14,7 @@ from cdm_cli.data.part import Part
 from cdm_cli.data.schema import PartName, PartSpec, StoreSpec
 from cdm_cli.data.store import Store
 from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.jobs.runtime.identity import advise_another
 from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.jobs.sampling.blocks import write_missing
 from cdm_cli.report import Report
@@ -35,7 +36,8 @@ def copy_without(
     `resume_or_create`, `write_missing` and `give_name` raise.
     """
     path = out.with_name(f"{out.name}{WITHOUT}")
-    with resume_or_create(path, _make_spec(spec, left_out, skipped)) as copy:
+    copied = _make_spec(spec, left_out, skipped)
+    with resume_or_create(path, copied, next=advise_another(out)) as copy:
         for part in copy.parts.values():
             name = part.name
             good = np.setdiff1d(np.arange(store.parts[name].num), left_out[name])
@@ -50,7 +52,9 @@ def give_name(path: Path, out: Path) -> None:
         renaming.rename_new(path, out)
     except renaming.ExistsError:
         raise WouldOverwriteError(
-            f"{out} appeared meanwhile", kept=f"the new store is {path}", next="another -o"
+            f"{out} appeared meanwhile",
+            kept=f"the new store is {path}",
+            next=advise_another(out),
         ) from None
 
 

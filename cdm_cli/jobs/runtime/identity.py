@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import StageConfig
+from cdm_cli.data.durable import find_free_name
 from cdm_cli.errors import WouldOverwriteError, quote
 from cdm_cli.jobs.runtime.differences import (
     OF_THE_STAGE,
@@ -24,6 +25,7 @@ from cdm_cli.jobs.runtime.differences import (
 if TYPE_CHECKING:  # prepare needs no torch
     from cdm_cli.cascade.chain import Chain
 
+SWEEP_FILE = "sweep.json"
 UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
 
 
@@ -78,23 +80,33 @@ def lacks_sampling(there: Fields) -> bool:
     return not set(UNRECORDED) <= set(there)
 
 
-def check_same(
-    path: Path, kind: str, there: Fields, here: Fields, *, next: str = "choose another -o"
-) -> None:
+def check_same(path: Path, kind: str, there: Fields, here: Fields, *, next: str = "") -> None:
     """Raise WouldOverwriteError naming what differs where `path` holds another job's work.
 
-    kind: what it holds ("sweep"). there, here: the identity recorded, and the one asked for.
+    kind: what it holds ("sweep"). there, here: the identity recorded, and the one asked for. next:
+    as in `other_job_error`.
     """
     found = list(find_differences(as_json(there), as_json(here)))
     if found:
-        raise other_job_error(
-            f"{path} is of another {kind}: {describe_differences(found)}", next=next
-        )
+        what = f"{path} is of another {kind}: {describe_differences(found)}"
+        raise other_job_error(path, what, next=next)
 
 
-def other_job_error(what: str, *, next: str = "choose another -o") -> WouldOverwriteError:
-    """Return the error of a path that another job made, or nobody knows who."""
-    return WouldOverwriteError(what, kept="it is untouched", next=next)
+def other_job_error(out: Path, what: str, *, next: str = "") -> WouldOverwriteError:
+    """Return the error of an output that another job made, or nobody knows who.
+
+    out: what -o names, or a file of a sweep. next: what to type, by default another -o.
+    """
+    return WouldOverwriteError(what, kept="it is untouched", next=next or advise_another(out))
+
+
+def advise_another(path: Path) -> str:
+    """Return an -o that nothing has yet, beside the one that is taken: `-o samples-2.h5`.
+
+    path: what -o names, or a file of a point of a sweep, whose -o is the directory.
+    """
+    out = path.parent if (path.parent / SWEEP_FILE).exists() and path.is_file() else path
+    return f"-o {quote(find_free_name(out))}" if out.name else "another -o"
 
 
 def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
@@ -104,14 +116,14 @@ def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
     job would write, is there without it.
     """
     if out.exists() and not out.is_dir():
-        raise other_job_error(f"-o {out} is a file, a {kind} needs a directory")
+        raise other_job_error(out, f"-o {out} is a file, a {kind} needs a directory")
     if (out / file).exists():
         return True
     if (out / STAGE_FILE).exists():
-        raise other_job_error(f"-o {out} is a stage, a {kind} needs a directory of its own")
+        raise other_job_error(out, f"-o {out} is a stage, a {kind} needs a directory of its own")
     for name in others:
         if os.path.lexists(out / name):
-            raise other_job_error(f"{out / name} exists and belongs to no {kind}")
+            raise other_job_error(out, f"{out / name} exists and belongs to no {kind}")
     return False
 
 

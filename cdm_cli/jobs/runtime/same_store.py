@@ -33,9 +33,7 @@ def find_store_difference(store: Store, spec: StoreSpec) -> FieldDifference | No
     return next(filter(None, (find_first_difference(*pair) for pair in pairs)), None)
 
 
-def resume_or_create(
-    path: Path | str, spec: StoreSpec, *, next: str = "choose another -o"
-) -> Store:
+def resume_or_create(path: Path | str, spec: StoreSpec, *, next: str = "") -> Store:
     """Open the store that this same job began, or create it.
 
     Raises WouldOverwriteError naming the first difference if another job made it, StoppedError
@@ -83,8 +81,12 @@ def check_resume_or_create(path: Path, spec: StoreSpec) -> None:
     check_room(path, layout.size)
 
 
-def check_same_store(store: Store, spec: StoreSpec, *, next: str = "choose another -o") -> None:
-    """Raise WouldOverwriteError naming the first difference of a store from what is asked for."""
+def check_same_store(store: Store, spec: StoreSpec, *, next: str = "") -> None:
+    """Raise WouldOverwriteError naming the first difference of a store from what is asked for.
+
+    next: as in `other_job_error`.
+    """
     found = find_store_difference(store, spec)
     if found:
-        raise other_job_error(f"{store.path} is of another command: {found}", next=next)
+        what = f"{store.path} is of another command: {found}"
+        raise other_job_error(store.path, what, next=next)

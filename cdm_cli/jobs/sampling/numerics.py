@@ -16,7 +16,7 @@ import torch
 from cdm_cli.cascade.fast import is_worth_compiling
 from cdm_cli.config import ModelConfig, StageConfig
 from cdm_cli.jobs.runtime.device import choose_precision, describe_build, name_device_class
-from cdm_cli.jobs.runtime.identity import check_same
+from cdm_cli.jobs.runtime.identity import advise_another, check_same
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.names import Precision
 from cdm_cli.nets.layout import plan_down, plan_up
@@ -76,7 +76,7 @@ def check_same_numerics(recorded: Mapping[str, Any], now: Numerics, path: Path) 
     check_same(
         path, "computation, samples would differ in their last bits",
         {name: recorded[name] for name in names}, {name: getattr(now, name) for name in names},
-        next="leave the flag away, or choose another -o",
+        next=f"leave the flag away, or {advise_another(path)}",
     )  # fmt: skip
 
 

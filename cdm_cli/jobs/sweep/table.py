@@ -10,6 +10,7 @@ from cdm_cli.cascade.stagefile import read_settings, write_settings
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.runtime.identity import (
+    SWEEP_FILE,
     advise_remaking,
     check_same,
     has_begun,
@@ -34,7 +35,7 @@ from cdm_cli.metrics.table import Comparison, Convention, MetricRow, MetricTable
 from cdm_cli.settings import Settings
 
 LIMIT = 2**26
-FILE = "sweep.json"
+FILE = SWEEP_FILE
 PAGE = "report.html"
 OURS = (FILE, "sweep.csv", "sweep.png", PAGE, "race.json")
 
@@ -120,9 +121,10 @@ def read_points(out: Path, mark: str) -> list[Judged]:
     found = [_read_point(path) for path in names]
     for path, judged in zip(names, found, strict=True):
         if judged.sweep != mark:
-            raise other_job_error(f"{path} is of another sweep")
+            raise other_job_error(out, f"{path} is of another sweep")
         if Path(judged.samples).stem != path.stem:
             raise other_job_error(
+                out,
                 f"{path} has the numbers of {judged.samples}",
                 next=advise_remaking(out, path.name),
             )

@@ -170,7 +170,7 @@ def check_same_search(out: Path, identity: dict[str, Any], config: StageConfig) 
     if log is None:
         if out.exists():
             raise other_job_error(
-                f"{out} exists, and the log of its search, {name_log(out)}, does not"
+                out, f"{out} exists, and the log of its search, {name_log(out)}, does not"
             )
         return
     there = complete(update_stage_digest(log.head.identity, config), identity)

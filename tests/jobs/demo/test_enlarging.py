@@ -36,7 +36,7 @@ def test_the_larger_samples_are_paired_with_the_smaller(tmp_path):
         assert part.labels.tolist() == arrays["labels"].tolist()
         assert (part.images(16) == enlarge_images(arrays["images/4"], 16)).all()
     other = write_store(tmp_path / "other.h5", "samples", {"": arrays_of(9, (4,), seed=1)})
-    with pytest.raises(WouldOverwriteError):
+    with pytest.raises(WouldOverwriteError, match="Next: cdm demo "):
         write_enlarged(other, tmp_path / "large.h5", 16)
 
 

@@ -140,7 +140,7 @@ def test_nothing_is_overwritten_or_left_behind(tmp_path, listener):
                     from_pickle=True), listener)  # fmt: skip
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.pt"]
     (tmp_path / "a").mkdir()
-    with pytest.raises(WouldOverwriteError, match="a exists"):
+    with pytest.raises(WouldOverwriteError, match=r"a exists.*Next: -o \S*a-2$"):
         run(options(path, tmp_path / "a", from_pickle=True), listener)
 
 

@@ -16,7 +16,7 @@ from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.judging.panel import open_panel
 from cdm_cli.jobs.judging.probe_score import identify_judgement
 from cdm_cli.jobs.runtime.differences import find_first_difference
-from cdm_cli.jobs.runtime.identity import check_same, complete, list_chain_fields
+from cdm_cli.jobs.runtime.identity import advise_another, check_same, complete, list_chain_fields
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
@@ -162,6 +162,21 @@ def test_only_what_every_old_file_had_is_filled_in():
 def test_a_refusal_names_what_differs():
     with pytest.raises(WouldOverwriteError, match=r"x is of another sweep: digest was 0{12}…, is"):
         check_same(Path("x"), "sweep", {"digest": 64 * "0"}, {"digest": "1"})
+
+
+def test_a_refusal_advises_a_name_that_is_free():
+    Path("up-2.h5").touch()
+    assert advise_another(Path("up.h5")) == "-o up-3.h5"
+    assert advise_another(Path("two words")) == "-o 'two words-2'"
+    Path("swept").mkdir()
+    point = Path("swept/none-s0000.h5")
+    for file in (point, Path("swept/sweep.json")):
+        file.touch()
+    assert advise_another(point) == "-o swept-2"  # a sweep's -o is its directory
+    assert advise_another(Path()) == "another -o"
+    with pytest.raises(WouldOverwriteError) as caught:
+        check_same(point, "sampling", {"seed": 0}, {"seed": 1})
+    assert caught.value.next == "-o swept-2"
 
 
 def test_the_two_schedules_are_as_long():

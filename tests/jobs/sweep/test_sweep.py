@@ -344,7 +344,9 @@ def test_a_point_that_was_begun_with_another_batch_is_not_gone_on_with(workspace
     run(options(s=(0,)), Told())
     asked = as_typed(UpsampleOptions, s=5, compute=Compute(device="cpu", batch_size=16))
     upsample.run(replace(asked, out=SWEEP / "non-truncated-s0005.h5"), Told())
-    with pytest.raises(WouldOverwriteError, match=r"s0005\.h5 is of another comp.*size was 16"):
+    with pytest.raises(
+        WouldOverwriteError, match=r"s0005\.h5 is of.*was 16.*-o sweep-2$"
+    ):
         run(options(), Told())
 
 
@@ -402,7 +404,7 @@ def test_what_is_no_sweep_is_left_alone(workspace):
 def test_a_point_of_another_sweep_is_refused(swept):
     point = told("none-s0000") | {"sweep": "0" * 64}
     (SWEEP / "none-s0000.json").write_text(json.dumps(point))
-    with pytest.raises(WouldOverwriteError, match=r"none-s0000\.json is of another sweep"):
+    with pytest.raises(WouldOverwriteError, match=r"none-s0000\.json is of another .*-o sweep-2$"):
         run(options(), Told())
 
 
