@@ -43,18 +43,27 @@ def check_s(config: StageConfig, s: int | None, augment: Augment | None = None) 
             )
         return 0
     low, high = conditioning.s_min, conditioning.highest_s
-    quarter = low + (high - low) // 4
+    advised = find_nearest_s(conditioning, s)
     if s is None:
         raise UsageError(
             f"--s is missing: the stage takes {low}..{high}",
-            next=f"--s {quarter}, or cdm sweep-s, which finds the best",
+            next=f"--s {advised}, or cdm sweep-s, which finds the best",
         )
-    if not low <= s <= high and not (s == 0 and conditioning.s_zero > 0):
+    if s != advised:
         raise UsageError(
-            f"--s {s}: the stage was trained on s = {low}..{high}",
-            next=f"--s {quarter}, or another of these",
+            f"--s {s}: the stage was trained on s = {low}..{high}", next=f"--s {advised}"
         )
     return s
+
+
+def find_nearest_s(conditioning: ConditioningConfig, s: int | None) -> int:
+    """Return the s nearest to one that training has drawn; None: one at a quarter of these."""
+    if not conditioning.gaussian:
+        return 0
+    low, high = conditioning.s_min, conditioning.highest_s
+    if s is None:
+        return low + (high - low) // 4
+    return s if s == 0 and conditioning.s_zero > 0 else min(max(s, low), high)
 
 
 def check_same_process(

@@ -141,6 +141,8 @@ def fold(line: str, width: int, indent: int = 0) -> list[str]:
 
 def shorten(value: object) -> str:
     """Return a plain value in few characters: four digits of a float, a list's first words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
     if isinstance(value, dict):

@@ -15,9 +15,13 @@ ORDER = (WHAT, *HEADINGS.values(), OUTPUT)
 class Grouped(TyperCommand):
     """A command whose `--help` lists flags under the headings of their groups."""
 
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Return the whole first sentence: a list of commands folds what is longer than a line."""
+        return (self.help or "").partition("\n")[0]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then each group of flags; what belongs to none is output."""
-        params = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
+        params = [(param, _write_record(param, ctx)) for param in self.get_params(ctx)]
         known = [(param, record) for param, record in params if record is not None]
         with_names = [(_find_heading(param), record) for param, record in known]
         for heading in ("Arguments", *ORDER):
@@ -25,6 +29,15 @@ class Grouped(TyperCommand):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def _write_record(param: Any, ctx: Any) -> tuple[str, str] | None:
+    """Return a flag and its help; an argument without its type, which is one of Python's."""
+    record = param.get_help_record(ctx)
+    if record is None or param.param_type_name != "argument":
+        return record
+    many = "..." if param.nargs == -1 else ""
+    return f"{param.metavar}{many}", record[1]
 
 
 def _find_heading(param: Any) -> str:

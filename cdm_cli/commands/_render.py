@@ -121,7 +121,7 @@ def _list_defaults(ctx: typer.Context) -> list[str]:
 
 
 def _name_argument(param: Any) -> str:
-    return str(param.metavar or param.opts[0].upper()).removesuffix("...")
+    return str(param.metavar or param.opts[0].upper())
 
 
 def show(result: object, *, as_json: bool, whole: bool = True) -> None:

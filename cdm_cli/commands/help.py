@@ -9,9 +9,7 @@ from cdm_cli.sentences import suggest_near
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[COMMAND]", help="A command, as train, or eval cas.", show_default=False
-    ),
+    typer.Argument(metavar="COMMAND", help="A command, as train, or eval cas.", show_default=False),
 ]
 
 

@@ -91,14 +91,14 @@ TABLE = (
         (
             "cdm sweep-s --s 0,251,501,1001 --num 2000 --features features",
             "cdm sweep-s lowres.h5 --model sr --ground-truth -o sweep",
-            "cdm sweep-s --s 0,251,501,751,1001 --race --budget 30m --features features",
+            "cdm sweep-s --race --budget 30m --features features",
         ), plans=True,
     ),
     Command(
         "sweep", SweepOptions, f"{JOBS}.sweep.sweep",
         "Compare settings of sampling: upsample with each and judge.",
         (
-            "cdm sweep --axis s=0,251,501 --axis steps=8,25 --num 2000 --features features",
+            "cdm sweep --axis s=0,251,501 --axis steps=8,25 --features features",
             "cdm sweep --axis sampler=ancestral,ddim --axis steps=25,100 -o grid",
         ),
         plans=True,
@@ -107,8 +107,8 @@ TABLE = (
         "tune-schedule", TuneOptions, f"{JOBS}.tune.tune",
         "Search times and noise for few sampling steps.",
         (
-            "cdm tune-schedule --model sr --s 501 --steps 4,8,16 --features features --apply",
-            "cdm tune-schedule --model base --steps 8,20 --features features -o base.json",
+            "cdm tune-schedule --s 501 --steps 8,16 --features features --apply",
+            "cdm tune-schedule --model base --steps 8,20 --features features",
         ), plans=True,
     ),
     Command(

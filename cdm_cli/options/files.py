@@ -55,7 +55,9 @@ class PrepareOptions:
     src: Annotated[
         Path,
         Flag(
-            "Image folder, .zip, .tar, .npz, HDF5; a class is a first-level folder.", argument=True
+            "Image folder, .zip, .tar, .npz, HDF5; a class is a first-level folder.",
+            "SRC",
+            argument=True,
         ),
     ]
     val: Annotated[Path | None, Flag("Images of the validation part.", "SRC")] = None
@@ -158,7 +160,7 @@ class MergeOptions:
     parts: Annotated[
         tuple[Path, ...],
         MinLen(1),
-        Flag("Stores of the same command, in any order.", "PART...", argument=True, repeat=True),
+        Flag("Stores of the same command, in any order.", "PART", argument=True, repeat=True),
     ]
     out: StoreOut
 
@@ -192,7 +194,7 @@ class GridOptions:
         tuple[Path, ...],
         Flag(
             "Store to show; several: their same ids side by side.",
-            "STORE...",
+            "STORE",
             argument=True,
             repeat=True,
         ),

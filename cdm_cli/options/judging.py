@@ -25,6 +25,7 @@ from cdm_cli.names import (
 from cdm_cli.options.flag import OUTPUT, Check, Flag, Reflag, Without
 from cdm_cli.options.outputs import FolderOut, ScheduleOut, TableOut
 from cdm_cli.options.sampling import (
+    S_HELP,
     Compute,
     LowRes,
     Resolution,
@@ -81,7 +82,7 @@ class EvalOptions:
     ]
     stores: Annotated[
         tuple[Path, ...],
-        Flag("Store to judge; several: in one table.", "STORE...", argument=True, repeat=True),
+        Flag("Store to judge; several: in one table.", "STORE", argument=True, repeat=True),
     ] = (Path(SAMPLES),)
     split: Split = None
     resolution: Resolution = None
@@ -188,7 +189,9 @@ class CurveOptions:
         MinLen(1),
         Flag("all, or some of step-00001000,ema,best.", "LIST"),
     ] = ("all",)
-    s: S = None
+    s: Annotated[int | None, Ge(0), Flag(f"{S_HELP} [default: a quarter of its range].", "S")] = (
+        None
+    )
     lowres: Annotated[
         Path | None,
         Flag("Generated images that it enlarges [default: real ones of --ref].", "LOWRES"),

@@ -45,11 +45,8 @@ Model = Annotated[
         "STAGE",
     ),
 ]
-S = Annotated[
-    int | None,
-    Ge(0),
-    Flag("Time s of z_s: z_0 noised to it, or the state kept at it; 0: z_0 itself.", "S"),
-]
+S_HELP = "Time s of z_s: z_0 noised to it, or the state kept at it; 0: z_0 itself"
+S = Annotated[int | None, Ge(0), Flag(f"{S_HELP}.", "S")]
 
 
 def _check_part(part: str) -> str:
@@ -188,9 +185,13 @@ class UpsampleOptions:
 
     lowres: LowRes = Path(LOWRES)
     model: Model = None
-    s: S = None
+    s: Annotated[int | None, Ge(0), Flag(f"{S_HELP} [default: as applied].", "S")] = None
     augment: Annotated[
-        Augment | None, Flag("Origin of z_s: the store's own, or z_0 noised afresh.")
+        Augment | None,
+        Flag(
+            "Origin of z_s: the store's own, or z_0 noised afresh [default: as applied, "
+            "else non-truncated]."
+        ),
     ] = None
     keep_s: KeepS = ()
     split: Split = None

@@ -117,7 +117,9 @@ class SweepOptions:
     ground_truth: Annotated[bool, Flag("Also upsample the real images of --ref.")] = False
     ground_truth_of: Annotated[
         tuple[Literal["train", "val"], ...],
-        Flag("Real images that are upsampled: train,val [default: none, or val].", "LIST"),
+        Flag(
+            "Real images that are upsampled: train,val [default: val, with --ground-truth].", "LIST"
+        ),
     ] = ()
     num: Annotated[int | None, Ge(LEAST_JUDGED), Flag("How many images [default: all].", "N")] = (
         None

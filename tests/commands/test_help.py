@@ -3,7 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from cdm_cli.app import app
+from cdm_cli.app import COMMANDS, app
+from cdm_cli.commands.table import TABLE
 
 
 def said(*words):
@@ -32,3 +33,29 @@ def test_the_environment_is_told_with_its_defaults():
     shown = " ".join(said("--help")[1].split())
     for name in ("CDM_RUNS", "CDM_DATA", "CDM_DEVICE"):
         assert name in shown
+
+
+def list_names():
+    return [[], *([*name.split(" ")] for name in COMMANDS)]
+
+
+@pytest.mark.parametrize("words", list_names(), ids=" ".join)
+def test_help_fits_a_terminal_of_80_columns(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = said(*words, "--help")[1]
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    for strange in (
+        "list[",
+        "<str>",
+        "<path>",
+        "[[",
+        "...]",
+        "...}",
+    ):  # types of Python, dots twice
+        assert strange not in shown
+
+
+def test_the_list_of_commands_says_each_whole(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = " ".join(said("--help")[1].split())
+    assert [command.name for command in TABLE if command.says not in shown] == []

@@ -203,3 +203,12 @@ def test_what_holds_lists_in_a_row_is_left_to_json():
 def test_a_line_of_a_report_is_broken_between_words_but_no_command():
     assert fold("fid train 1.135, fid val 1.147", 20) == ["fid train 1.135, fid", "val 1.147"]
     assert fold("$ cdm sample base --num 40", 20) == ["$ cdm sample base --num 40"]
+
+
+def test_a_truth_is_yes_or_no(capsys):
+    show(
+        {"clip": True, "points": [{"s": 0, "judged": True}, {"s": 5, "judged": False}]},
+        as_json=False,
+    )
+    said = capsys.readouterr().out.split()
+    assert [word for word in said if word in ("yes", "no", "True", "False")] == ["yes", "yes", "no"]

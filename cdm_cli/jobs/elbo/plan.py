@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.checkpoint import find_weights_file
-from cdm_cli.cascade.conditioning import check_s
+from cdm_cli.cascade.conditioning import check_s, find_nearest_s
 from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.diffusion.schedules import find_index, from_config
@@ -134,9 +134,15 @@ def _choose_each_s(headers: Sequence[Header], s: Sequence[int]) -> list[int | No
             next="one s for each of them",
         )
     told = [*s, *[None] * (len(above_base) - len(s))]
-    checked = [
-        check_s(header.config, value) for header, value in zip(above_base, told, strict=True)
-    ]
+    pairs = list(zip(above_base, told, strict=True))
+    try:
+        checked = [check_s(header.config, value) for header, value in pairs]
+    except UsageError as error:
+        if len(pairs) == 1:
+            raise
+        near = (find_nearest_s(header.conditioning, value) for header, value in pairs)
+        advice = f"--s {','.join(map(str, near))}: one for each super-resolution stage"
+        raise UsageError(error.what, next=advice) from None
     return [*[None] * (len(headers) - len(checked)), *checked]
 
 

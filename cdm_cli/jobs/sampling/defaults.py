@@ -7,7 +7,7 @@ defaults. `cdm defaults` shows both, and goes back.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from cdm_cli.cascade.chain import build_chain
 from cdm_cli.cascade.stagefile import find_stage, read_stage_file, write_stage_file
@@ -49,6 +49,7 @@ class Defaults:
     steps: int
     variance: str
     in_force: int
+    unshown: ClassVar = ("in_force",)  # of a person: the rows of `applied` say it
     schedules: list[int]
     applied: list[dict[str, Any]]
 

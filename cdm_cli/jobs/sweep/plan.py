@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cdm_cli.cascade.conditioning import check_s, check_same_process
+from cdm_cli.cascade.conditioning import check_s, check_same_process, find_nearest_s
 from cdm_cli.config import ConditioningConfig
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
@@ -110,8 +110,22 @@ def plan_work(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
 def _choose_times(options: SweepOptions, header: Header) -> Sequence[int]:
     """Return the values of s, in order: with other axes alone there is one, which must be given."""
     if options.times:
+        _check_times(options, header)
         return options.times
     return [check_s(header.config, None)] if options.varied else choose_default_times(header)
+
+
+def _check_times(options: SweepOptions, header: Header) -> None:
+    """Raise UsageError for an s that the stage was not trained on; it advises a whole list."""
+    try:
+        for s in options.times:
+            check_s(header.config, s)
+    except UsageError as error:
+        if not header.conditioning.gaussian:
+            raise
+        near = dict.fromkeys(find_nearest_s(header.conditioning, s) for s in options.times)
+        flag = "--s " if options.s else "--axis s="
+        raise UsageError(error.what, next=f"{flag}{','.join(map(str, near))}") from None
 
 
 def choose_default_times(header: Header) -> list[int]:

@@ -198,6 +198,14 @@ def test_what_cannot_be_bounded_is_refused_before_any_weight_is_loaded(changes, 
     assert told.total == 0
 
 
+def test_the_advice_has_an_s_for_each_stage(workspace):
+    write_stage(workspace / "runs/top", sr_config(16, 32))
+    for s, next in (((7,), "--s 7,5:"), ((7, 21), "--s 7,20:"), ((30, 5), "--s 20,5:")):
+        with pytest.raises(UsageError) as caught:
+            run(options("base", "sr", "top", s=s), Told())
+        assert caught.value.next.startswith(next)
+
+
 def test_stages_and_data_must_fit(workspace):
     write_stage(workspace / "runs/bigger", base_config(64))
     with pytest.raises(MismatchError, match="takes 64"):

@@ -185,7 +185,7 @@ def test_dry_run_tells_the_cost_of_all_chains(home):
 @pytest.mark.parametrize(
     ("axes", "error", "says"),
     [
-        (("s=5,21",), UsageError, "--s 21: the stage was trained on s = 0..20"),
+        (("s=5,21",), UsageError, "--s 21: .* trained on s = 0..20 .*Next: --axis s=5,20$"),
         (("s=5", "steps=2,21"), UsageError, r"--steps 21: the stage has times 1\.\.20"),
         (("s=5", "restart-from=none,21"), UsageError, "--restart-from 21"),
         (("steps=2,3",), UsageError, "--s is missing: the stage takes 0..20"),

@@ -344,9 +344,7 @@ def test_a_point_that_was_begun_with_another_batch_is_not_gone_on_with(workspace
     run(options(s=(0,)), Told())
     asked = as_typed(UpsampleOptions, s=5, compute=Compute(device="cpu", batch_size=16))
     upsample.run(replace(asked, out=SWEEP / "non-truncated-s0005.h5"), Told())
-    with pytest.raises(
-        WouldOverwriteError, match=r"s0005\.h5 is of.*was 16.*-o sweep-2$"
-    ):
+    with pytest.raises(WouldOverwriteError, match=r"s0005\.h5 is of.*was 16.*-o sweep-2$"):
         run(options(), Told())
 
 
@@ -457,7 +455,7 @@ def test_truncated_only_where_it_is_kept_and_means_the_same(workspace):
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [
-        ({"s": (0, 21)}, UsageError, "--s 21: the stage was trained on s = 0..20"),
+        ({"s": (0, 21)}, UsageError, "--s 21: .* trained on s = 0..20 .*Next: --s 0,20$"),
         ({"s": (5, 6), "augments": ("truncated",)}, MismatchError, "no z_s for s = 6, only for 5"),
         ({"model": "otherz", "augments": ("truncated",)}, MismatchError, "another noise schedule"),
         ({"model": "blur", "s": ()}, UsageError, "there is nothing to search"),
