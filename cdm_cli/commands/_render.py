@@ -185,7 +185,8 @@ def _find_value(line: str) -> int:
 def _lay_out(result: object, *, whole: bool) -> list[str | Columns]:
     """Return what a person reads: the answer first, then scalars, then tables under their names."""
     if isinstance(result, Table):
-        return [Columns(result.header(), result.lines()), *result.gather_notes()]
+        rows = [Columns(result.header(), result.lines())] if result.lines() else []
+        return [*rows, *result.gather_notes()]
     short = [part for said in _summarise(result) for part in _lay_out_said(said)]
     if short and not whole:
         return short

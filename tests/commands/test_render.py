@@ -212,3 +212,8 @@ def test_a_truth_is_yes_or_no(capsys):
     )
     said = capsys.readouterr().out.split()
     assert [word for word in said if word in ("yes", "no", "True", "False")] == ["yes", "yes", "no"]
+
+
+def test_a_table_without_rows_has_no_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, ["ls"]).stdout.startswith("nothing of cdm is here")

@@ -32,7 +32,7 @@ from cdm_cli.names import OF_IMAGES
 from cdm_cli.options.judging import EvalOptions
 from cdm_cli.report import Report
 
-LEFT_OUT = "cas is not in all: it trains two classifiers, for hours; cdm eval cas does"
+LEFT_OUT = "cas is not in all, for it trains two classifiers: cdm eval cas does"
 FIRST_ALONE = "nearest images are those of {store} alone"
 NEAREST_PICTURE = Path("nearest.png")
 MARK = "cdm_eval"

@@ -202,4 +202,5 @@ def write_page(path: Path, of: object, content: bytes) -> None:
     Raises WouldOverwriteError where the name is that of anything else.
     """
     start = f"<!DOCTYPE html>\n{_mark(of)}\n".encode()
-    write_over_own(path, content, start, len(start), f"report of {of}")
+    named = "this sweep" if str(of).startswith("sweep ") else of  # which goes by its digest
+    write_over_own(path, content, start, len(start), f"report of {named}")

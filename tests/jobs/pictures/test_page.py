@@ -99,3 +99,5 @@ def test_a_page_replaces_one_of_the_same_and_nothing_else(tmp_path):
         with pytest.raises(WouldOverwriteError, match="is no report of stage b"):
             page.write_page(other, "stage b", page.page("3", "stage b"))
         assert path.read_bytes() == before
+    with pytest.raises(WouldOverwriteError, match=r"of this sweep .*-o \S*r-2\.html$"):
+        page.write_page(path, "sweep 208a483c", page.page("4", "sweep 208a483c"))
