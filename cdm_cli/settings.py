@@ -62,7 +62,9 @@ def validate(model: type[S], values: Mapping[str, Any], *, source: str) -> S:
         where = fault.where.removeprefix("stage.").removeprefix("stage")
         said = "" if isinstance(fault.value, dict) else f" {_as_typed(fault.value)}"
         told = f"{where}{said}: {fault.sentence}" if where else fault.sentence
-        raise UsageError(f"{source} {told}", next="correct it, or see --help") from None
+        there = "cdm train --list-settings, which has its range"
+        advice = there if source == "--set" else "correct it, or see --help"
+        raise UsageError(f"{source} {told}", next=advice) from None
 
 
 def _as_typed(value: object) -> str:

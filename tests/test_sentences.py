@@ -104,6 +104,13 @@ def test_a_mistyped_setting_names_the_whole_path_of_the_one_that_was_meant(typed
         with_overrides(preset("tiny-base8"), (typed,))
 
 
+def test_a_value_out_of_range_is_sent_to_the_list_that_has_the_range():
+    with pytest.raises(UsageError) as caught:
+        with_overrides(preset("tiny-base8"), ("model.dropout=2",))
+    assert caught.value.what == "--set model.dropout 2: expected less than 1.0"
+    assert caught.value.next == "cdm train --list-settings, which has its range"
+
+
 def test_a_setting_of_another_kind_of_stage_is_told():
     for field in ("s_max", "s_min"):
         with pytest.raises(UsageError) as caught:

@@ -18,6 +18,7 @@ from cdm_cli.names import RUNS
 from cdm_cli.options.judging import FeatureOptions
 
 ENTRY_POINTS = "cdm.features"
+TRAIN_A_JUDGE = "cdm train features --preset classifier, then --features features"
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ def is_classifier_stage(options: FeatureOptions, runs: Path = Path(RUNS)) -> boo
         return False
     try:
         find_stage(name, runs)
-    except MissingError:
+    except MissingError as error:
         if not entry_points(group=ENTRY_POINTS, name=name):
-            raise
+            raise MissingError(f"--features {name}: {error.what}", next=TRAIN_A_JUDGE) from None
         return False
     return True
 
@@ -73,7 +74,7 @@ def read_classifier(name: str, runs: Path) -> tuple[Path, ClassifierConfig]:
     if not isinstance(config, ClassifierConfig):
         raise MismatchError(
             f"--features {name}: this stage draws images, a judge must be a classifier",
-            next="cdm train features --preset classifier, then --features features",
+            next=TRAIN_A_JUDGE,
         )
     return directory, config
 

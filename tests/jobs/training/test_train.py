@@ -620,7 +620,9 @@ def test_a_classifier_without_val_has_no_accuracy(tmp_path):
 
 
 def test_a_plan_refuses_a_judge_that_is_not_here(home):
-    with pytest.raises(MissingError, match="nobody"):
+    with pytest.raises(
+        MissingError, match=r"nobody.* Next: cdm train features --preset classifier"
+    ):
         plan(options(home, select="fid", select_num=6, features="nobody"), Told())
 
 
