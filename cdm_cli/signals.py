@@ -33,6 +33,7 @@ AGAIN = "the same command typed again continues or starts over"
 STDERR = 2
 
 _undo: list[Callable[[], object]] = []
+_leaving = threading.RLock()  # held for good by whoever ends the program
 _hearing: list[int] = []  # the pipe from which a thread hears, while there is one
 _ours: list[bool] = []  # once this process is a program of ours: whether it says why it ends
 
@@ -196,6 +197,16 @@ def undo_if_left(undo: Callable[[], object]) -> Generator[None]:
         _undo.remove(undo)
 
 
+@contextmanager
+def begin_unless_left() -> Generator[None]:
+    """Let no other thread end the program while something is made that `undo_if_left` undoes.
+
+    Where one ends it already this waits: what would be made nobody would undo.
+    """
+    with _leaving:
+        yield
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
     leave(number)
 
@@ -208,6 +219,7 @@ def leave(number: int) -> None:
     """
     if number == signal.SIGINT and not _ours:
         raise KeyboardInterrupt
+    _leaving.acquire()
     for undo in reversed(_undo.copy()):
         with suppress(Exception):
             undo()

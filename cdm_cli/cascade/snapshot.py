@@ -11,12 +11,12 @@ A checkpoint is written under another name, its manifest last, and renamed: a di
 the right name is complete, whenever the writer was killed. No file here can hold code.
 """
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial as bound
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.cascade.weights import FileHead, iterate_bytes, make_head, measure_head, read_weights
 from cdm_cli.data import disk, durable, renaming
 from cdm_cli.errors import BadInputError, CdmError
+from cdm_cli.signals import begin_unless_left, undo_if_left
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ def save_checkpoint(
     disk.make_directory(home)
     remove_leftovers(directory)
     try:
-        _fill(partial, snapshot, stopped)
-        remove_checkpoint(final)
-        renaming.rename(partial, final)
+        with undo_if_left(bound(durable.discard, partial)):
+            _fill(partial, snapshot, stopped)
+            remove_checkpoint(final)
+            renaming.rename(partial, final)
     except CdmError:
-        with contextlib.suppress(CdmError):
-            disk.remove_tree(partial)
+        durable.discard(partial)
         raise
     remove_older(directory, snapshot.step, keep)
     return final
@@ -124,7 +125,8 @@ def save_checkpoint(
 
 def _fill(partial: Path, snapshot: Snapshot, stopped: bool) -> None:
     """Write the files of a checkpoint, the manifest last; all are hashed meanwhile."""
-    disk.make_directory(partial)
+    with begin_unless_left():
+        disk.make_directory(partial)
     entries: dict[str, FileEntry] = {}
     metadata = {"step": str(snapshot.step)}
     with ThreadPoolExecutor(len(PARTS)) as pool:

@@ -29,9 +29,10 @@ from cdm_cli.data.disk import (
 )
 from cdm_cli.data.renaming import name_new, rename
 from cdm_cli.errors import CdmError, WouldOverwriteError, quote
-from cdm_cli.signals import undo_if_left
+from cdm_cli.signals import begin_unless_left, undo_if_left
 
 PARTIAL = ".partial"
+TRIES = 10
 NO_SECOND_NAME = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK}
 
 
@@ -45,40 +46,53 @@ def make_partial(
     signal ends the program, it is removed. What killed processes left for this path is removed
     first; swept: the caller has done that for the whole directory (`sweep`).
     """
-    with translate_disk_errors(path):
-        if not swept:
-            sweep(path.parent, f".{path.name}.")
-        fd, temporary = _make_locked(path, directory=directory)
-    try:
-        with undo_if_left(bound(_discard, temporary)):
+    made: list[Path] = []
+    with undo_if_left(lambda: [discard(one) for one in made]):
+        with translate_disk_errors(path):
+            if not swept:
+                sweep(path.parent, f".{path.name}.")
+            fd, temporary = _make_locked(path, made, directory=directory)
+        try:
             yield fd, temporary
-    except BaseException:
-        _discard(temporary)
-        raise
-    finally:
-        os.close(fd)
+        except BaseException:
+            discard(temporary)
+            raise
+        finally:
+            os.close(fd)
 
 
-def _discard(temporary: Path) -> None:
-    """Remove what will not be finished, as far as that can be done."""
-    with contextlib.suppress(OSError, CdmError):
-        if temporary.is_dir():
-            remove_tree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+def discard(temporary: Path) -> None:
+    """Remove what will not be finished, as far as that can be done.
+
+    A thread may still fill a directory, with a file that comes after those that were listed.
+    """
+    for _ in range(TRIES):
+        with contextlib.suppress(OSError, CdmError):
+            if temporary.is_dir():
+                remove_tree(temporary)
+            else:
+                temporary.unlink(missing_ok=True)
+        if not os.path.lexists(temporary):
+            return
 
 
-def _make_locked(path: Path, *, directory: bool) -> tuple[int, Path]:
-    """Make something beside path and lock it; again, where another process swept it meanwhile."""
+def _make_locked(path: Path, made: list[Path], *, directory: bool) -> tuple[int, Path]:
+    """Make something beside path and lock it; again, where another process swept it meanwhile.
+
+    made: has its name from before it is there.
+    """
     while True:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+        made.append(temporary)
         tick("mkdir" if directory else "create", temporary)
         if directory:
-            temporary.mkdir()
+            with begin_unless_left():
+                temporary.mkdir()
         how = os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT | os.O_EXCL
         swept = (FileNotFoundError,) if directory else ()  # a file is made and opened in one step
         with contextlib.suppress(*swept):
-            fd = _open(temporary, how | os.O_CLOEXEC, path)
+            with begin_unless_left():
+                fd = _open(temporary, how | os.O_CLOEXEC, path)
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(fd, fcntl.LOCK_EX)
             if os.path.lexists(temporary):
@@ -159,10 +173,11 @@ def link_file_atomically(source: Path, target: Path) -> None:
     with translate_disk_errors(target):
         sweep(target.parent, f".{target.name}.")
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
-        with undo_if_left(bound(_discard, temporary)):
+        with undo_if_left(bound(discard, temporary)):
             tick("link", source, target=temporary)
             try:
-                os.link(source, temporary, follow_symlinks=False)
+                with begin_unless_left():
+                    os.link(source, temporary, follow_symlinks=False)
             except OSError as error:
                 if error.errno not in NO_SECOND_NAME:
                     raise
@@ -170,7 +185,7 @@ def link_file_atomically(source: Path, target: Path) -> None:
             try:
                 rename(temporary, target)
             except BaseException:
-                _discard(temporary)
+                discard(temporary)
                 raise
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -34,6 +35,8 @@ from cdm_cli.errors import (
 )
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.plans import Plan, StageFile, TrainingConfig
+from cdm_cli.signals import leave, leave_when_asked
+from tests.forking import fork
 from tests.tiny import CLASSES, base_config, net_of, sr_config, write_stage
 
 
@@ -49,6 +52,23 @@ class Killed(BaseException):
 @pytest.fixture
 def base(tmp_path):
     return write_stage(tmp_path / "runs" / "base", base_config())
+
+
+@pytest.mark.parametrize("kind", ["write", "sync", "rename"])
+def test_a_signal_that_ends_the_program_leaves_no_half_of_a_checkpoint(kind, tmp_path):
+    """Ctrl-C a second time, while the stop that the first one asked for is being saved."""
+
+    def press(io):
+        if io.kind == kind and "optimizer" in io.path.name:
+            leave(signal.SIGINT)
+
+    if not (pid := fork()):
+        leave_when_asked(says=False)
+        with disk.announce_to(press):
+            save_checkpoint(tmp_path, snapshot(2), keep=1)
+        os._exit(70)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert os.listdir(tmp_path / "checkpoints") == []
 
 
 def test_a_checkpoint_comes_back(tmp_path):

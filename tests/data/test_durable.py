@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import signal
+import threading
+import time
 
 import pytest
 
@@ -49,6 +51,40 @@ def kill(io):
 
 def names(directory):
     return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_directory_that_a_thread_still_fills_is_removed_too(tmp_path):
+    late = iter(["late"])
+
+    def fill(io):
+        if io.kind == "rmdir" and (name := next(late, "")):
+            (io.path / name).touch()
+
+    with (
+        disk.announce_to(fill),
+        pytest.raises(Killed),
+        durable.make_partial(tmp_path / "a", directory=True),
+    ):
+        raise Killed
+    assert names(tmp_path) == []
+
+
+def test_nothing_is_begun_while_a_signal_ends_the_program(tmp_path):
+    """A thread that saves begins the next file within the milliseconds that this takes."""
+
+    def begin():
+        with durable.make_partial(tmp_path / "a", directory=True):
+            time.sleep(5)
+
+    def begin_meanwhile():
+        threading.Thread(target=begin, daemon=True).start()
+        time.sleep(0.2)
+
+    if not (pid := fork()):
+        with signals.undo_if_left(begin_meanwhile):
+            signals.leave(signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 75
+    assert names(tmp_path) == []
 
 
 def test_a_file_is_synced_before_it_has_its_name(tmp_path):
