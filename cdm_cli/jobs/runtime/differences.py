@@ -16,7 +16,8 @@ LONGEST = 80  # characters of a value that is shown
 DIGEST = re.compile("[0-9a-f]{64}")
 
 OF_THE_STAGE = ("resolution", "channels", "process", "variance_fraction", "times")
-FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "stochasticity", "between"}  # nobody types them
+FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "stochasticity", "between", "labels"}
+"""Fields that nobody types, or that follow from others, as classes do from images."""
 OF_SAMPLING = {
     item.name: item.names[0].partition("/")[0]
     for item in list_flags(Sampling)
@@ -52,8 +53,12 @@ TYPED = (
         "axes": "--axis",
         "counts": "--like",
         "judge": "--features",
+        "labels.train": "--labels",
+        "labels.val": "--val-labels",
         "resolutions": "--resolution",
         "s": "--s",
+        "sources.train": "SRC",
+        "sources.val": "--val",
     }
 )
 """Fields of identities that somebody types, by name, and what a refusal calls them: their flags."""

@@ -264,7 +264,8 @@ def test_the_same_command_again_does_nothing_another_is_refused(workspace):
     for changes, said in (
         ({"resolutions": (8,)}, "--resolution was"),
         ({"crop": "adm"}, "crop was"),
-        ({"src": write_zip(workspace / "b.zip", class_images(per_class=3))}, "labels.train"),
+        ({"src": write_zip(workspace / "b.zip", class_images(per_class=3))}, "SRC was"),
+        ({"val": source}, "--val was absent"),
     ):
         with pytest.raises(WouldOverwriteError, match=said):
             made(**({"src": source} | changes))
