@@ -23,7 +23,7 @@ PLAIN = {
     "advise_another(path)",  # which quotes
     "advised", "','.join(map(str, near))",  # numbers
     "', '.join(CLASS)", "', '.join(FILE)", "', '.join(LABEL)", "quarter",
-    "','.join(map(str, near))", "MOST_SAMPLES // num_classes", "advised", "again", "axis", "blocks", "ctx.command_path",
+    "MOST_SAMPLES // num_classes", "again", "axis", "blocks", "ctx.command_path",
     "racers.least", "file.url", "first", "fit.recipe.lr", "flag", "flag or 'with '", "flags[0]",
     "last", "least",
     "limit // 1024", "lower", "math.ceil(racers.least / per_second)",
@@ -35,7 +35,6 @@ PLAIN = {
     "1 << min(ranks, processes).bit_length() - 1",
     "math.ceil(batch / processes) * processes", "trainer.training.lr",
     "smaller", "spell(axis)", "there", "torch.cuda.device_count()", "whole",
-    "advise_another(path)",  # which quotes
     "self.provenance.get('command') or 'with what made it'",  # a command line, quoted as typed
 }  # fmt: skip
 
