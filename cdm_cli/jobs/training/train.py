@@ -24,6 +24,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.headers import read_checkpoint_digest
 from cdm_cli.jobs.sampling.store_images import tell_kind
 from cdm_cli.jobs.training.accuracy import ACCURACY
+from cdm_cli.jobs.training.best import read_best
 from cdm_cli.jobs.training.cost import estimate_training_cost
 from cdm_cli.jobs.training.endings import DataCheck
 from cdm_cli.jobs.training.extras import ExtrasPlan, build_extras, count_judgements, plan_extras
@@ -43,7 +44,7 @@ from cdm_cli.jobs.training.plan import (
     tell_new_fall,
     tell_trained_classes,
 )
-from cdm_cli.jobs.training.select import open_selection_judge, read_best
+from cdm_cli.jobs.training.select import open_selection_judge
 from cdm_cli.jobs.training.sizes import open_sizes
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA, Precision

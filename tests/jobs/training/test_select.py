@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/training/select.py: the best weights are kept, across interruptions."""
+"""Mirrors cdm_cli/jobs/training/{select,best}.py: the best weights stay, across interruptions."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs.training import select as training_select
-from cdm_cli.jobs.training.select import read_best
+from cdm_cli.jobs.training.best import read_best
 from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.nets.ema import Ema
 from cdm_cli.options.sampling import Compute
