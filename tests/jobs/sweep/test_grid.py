@@ -1,6 +1,6 @@
 """Mirrors plan.py, point.py, front.py and plot.py of cdm_cli/jobs/sweep: more axes than s.
 
-Here too: choice.py, table.py.
+Here too: choice.py, table.py, times.py.
 """
 
 import csv

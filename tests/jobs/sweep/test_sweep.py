@@ -34,10 +34,10 @@ from cdm_cli.jobs.sweep.choice import (
     entitle,
     explain_verdicts,
 )
-from cdm_cli.jobs.sweep.plan import choose_default_times
 from cdm_cli.jobs.sweep.plot import write_plot
 from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.jobs.sweep.table import SweepTable, join_table
+from cdm_cli.jobs.sweep.times import choose_default_times
 from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.options.judging import EvalOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
@@ -440,10 +440,12 @@ def test_truncated_only_where_it_is_kept_and_means_the_same(workspace):
         report = Told()
         return [(p["augment"], p["s"]) for p in plan(options(**changes), report)["points"]], report
 
-    found, _ = points(s=(0, 5, 6))
+    found, report = points(s=(0, 5, 6))
     assert found == [("none", 0), ("truncated", 5), ("non-truncated", 5), ("non-truncated", 6)]
-    found, _ = points(augments=("truncated",))
+    assert "kept no state at s = 6, so truncated is left out there" in report.lines[-1]
+    found, report = points(augments=("truncated",))
     assert found == [("none", 0), ("truncated", 5)]
+    assert "left out" not in "".join(report.lines)
     low = ConditioningConfig(resolution=4, z_schedule=ScheduleConfig(kind="cosine", T=30))
     write_stage(workspace / "runs/otherz", sr_config(4, 8, conditioning=low))
     found, report = points(model="otherz")
