@@ -133,9 +133,25 @@ def sweep(directory: Path, prefix: str = ".") -> None:
 
 
 def find_free_name(path: Path) -> Path:
-    """Return a name that no file has, made from that of one that exists: report-2.html."""
-    tried = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    return next(name for name in tried if not os.path.lexists(name))
+    """Return a name that no file has, made from that of one that exists: report-2.html.
+
+    No file has its stem either, as the log of a search, or the record of a pruned store, would.
+    """
+    named = path if path.name.strip(".") else path.resolve()
+    if not named.name:  # the root
+        named /= "new"
+    stems = _list_stems(named.parent)
+    free = (number for number in itertools.count(2) if f"{named.stem}-{number}" not in stems)
+    return named.with_stem(f"{named.stem}-{next(free)}")
+
+
+def _list_stems(directory: Path) -> set[str]:
+    """Return the names in a directory, whole and up to each of their dots."""
+    try:
+        names = [name.split(".") for name in os.listdir(directory)]
+    except OSError:  # who may not see it learns that from what is written there
+        return set()
+    return {".".join(words[:end]) for words in names for end in range(1, len(words) + 1)}
 
 
 def write_file_atomically(path: Path, data: Bytes) -> None:

@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -327,3 +328,29 @@ def test_a_second_name_that_fails_leaves_the_old_file_and_no_litter(tmp_path, nu
         durable.link_file_atomically(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"old"
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("path", "free"), [("", "b-2"), ("..", "a-2"), ("c/..", "b-2"), ("c/", "c-2"), ("/", "/new-2")]
+)
+def test_a_directory_without_a_name_is_told_another_one(tmp_path, monkeypatch, path, free):
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a/b")
+    found = durable.find_free_name(Path(path))
+    assert found.name == Path(free).name
+    assert not found.exists()
+    assert found.parent.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("taken", "free"),
+    [
+        (["a-2.json"], "a-3.json"),
+        (["a-2.trials.jsonl", "a-3.json.pruned", "a-4"], "a-5.json"),
+        (["a-20.json", ".a-2.json.x.partial"], "a-2.json"),
+    ],
+)
+def test_a_free_name_has_nothing_beside_it_that_goes_by_it(tmp_path, taken, free):
+    for name in ("a.json", *taken):
+        (tmp_path / name).touch()
+    assert durable.find_free_name(tmp_path / "a.json") == tmp_path / free

@@ -6,6 +6,7 @@ curve or log holds numbers that were made in two ways. Every job compares and re
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # prepare needs no torch
     from cdm_cli.cascade.chain import Chain
 
 SWEEP_FILE = "sweep.json"
+SWEPT = re.compile(r"sweep\.json|[a-z-]+-s\d{4,}(-[\w.-]+)?\.(h5|json)")  # itself, and its points
 UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
 
 
@@ -103,10 +105,10 @@ def other_job_error(out: Path, what: str, *, next: str = "") -> WouldOverwriteEr
 def advise_another(path: Path) -> str:
     """Return an -o that nothing has yet, beside the one that is taken: `-o samples-2.h5`.
 
-    path: what -o names, or a file of a point of a sweep, whose -o is the directory.
+    path: what -o names, or a file that a sweep makes, whose -o is the directory.
     """
-    out = path.parent if (path.parent / SWEEP_FILE).exists() and path.is_file() else path
-    return f"-o {quote(find_free_name(out))}" if out.name else "another -o"
+    swept = SWEPT.fullmatch(path.name) and (path.parent / SWEEP_FILE).exists()
+    return f"-o {quote(find_free_name(path.parent if swept else path))}"
 
 
 def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:

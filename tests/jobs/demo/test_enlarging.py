@@ -1,5 +1,7 @@
 """Mirrors cdm_cli/jobs/demo/enlarging.py and picture.py."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -23,11 +25,12 @@ def test_flat_images_stay_and_edges_are_bicubic():
     assert 0 < row[7] < 100 < row[8] < 200
 
 
-def test_the_larger_samples_are_paired_with_the_smaller(tmp_path):
+def test_the_larger_samples_are_paired_with_the_smaller(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     arrays = arrays_of(9, (4,)) | {"ids": np.arange(9) + 3}
     low = write_store(tmp_path / "low.h5", "samples", {"": arrays}, provenance=MADE, block_size=4)
     for _ in range(2):  # the second finds it done
-        write_enlarged(low, tmp_path / "large.h5", 16)
+        write_enlarged(low, Path("large.h5"), 16)  # as cdm demo . does
     with open_store(tmp_path / "large.h5") as store:
         store.require_finished()
         part = store.parts[""]

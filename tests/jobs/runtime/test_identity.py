@@ -173,7 +173,10 @@ def test_a_refusal_advises_a_name_that_is_free():
     for file in (point, Path("swept/sweep.json")):
         file.touch()
     assert advise_another(point) == "-o swept-2"  # a sweep's -o is its directory
-    assert advise_another(Path()) == "another -o"
+    for own in ("swept/t.csv", "swept/none-s0000.npz"):  # of eval and export, beside the sweep's
+        Path(own).touch()
+        beside = Path(own).with_stem(f"{Path(own).stem}-2")
+        assert advise_another(Path(own)) == f"-o {beside}"
     with pytest.raises(WouldOverwriteError) as caught:
         check_same(point, "sampling", {"seed": 0}, {"seed": 1})
     assert caught.value.next == "-o swept-2"
