@@ -18,7 +18,7 @@ from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
-from cdm_cli.jobs.sampling.store_images import choose_part, tell_rows
+from cdm_cli.jobs.sampling.store_images import choose_part, find_maker, tell_rows
 from cdm_cli.jobs.sweep.point import (
     DECIDED,
     REAL,
@@ -125,14 +125,10 @@ def _list_generated(
     kept = (
         set(part.z_times)
         if "truncated" in kinds
-        else _find_usable_times(store, part, header, report)
+        else _find_usable_times(store, part, header, options, report)
     )
-    lacking = [str(s) for s in times if s and s not in part.z_times]
-    if lacking and not kinds:
-        report.say(
-            f"sweep-s: {store.path} kept no state at s = {', '.join(lacking)}, so truncated is "
-            "left out there (cdm sample --keep-s keeps them)"
-        )
+    if not kinds:
+        _tell_lacking(options, store, part, times, report)
     for s in times:
         if s == 0:
             yield Setting("none", s, store, num)
@@ -143,14 +139,28 @@ def _list_generated(
             yield Setting("non-truncated", s, store, num)
 
 
-def _find_usable_times(store: Store, part: Part, header: Header, report: Report) -> set[int]:
+def _tell_lacking(
+    options: SweepOptions, store: Store, part: Part, times: Sequence[int], report: Report
+) -> None:
+    """Say of which s a reverse process kept no state; other images never had one."""
+    lacking = [str(s) for s in times if s and s not in part.z_times]
+    if lacking and (maker := find_maker(store)):
+        report.say(
+            f"{options.command}: {store.path} kept no state at s = {', '.join(lacking)}, so "
+            f"truncated is left out there (cdm {maker} --keep-s keeps them)"
+        )
+
+
+def _find_usable_times(
+    store: Store, part: Part, header: Header, options: SweepOptions, report: Report
+) -> set[int]:
     """Return the times whose kept states mean to the stage what it was trained on."""
     usable: set[int] = set()
     for s in part.z_times:
         try:
             check_same_process(header.conditioning, upsample.read_process(store), [s], store.path)
         except MismatchError as error:
-            report.say(f"sweep-s: left out: {error.what}")
+            report.say(f"{options.command}: left out: {error.what}")
         else:
             usable.add(s)
     return usable

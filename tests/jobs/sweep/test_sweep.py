@@ -41,7 +41,7 @@ from cdm_cli.jobs.sweep.times import choose_default_times
 from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.options.judging import EvalOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
-from cdm_cli.options.sweeping import SweepSOptions
+from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from tests.asking import as_typed, type_advice
 from tests.jobs.sweep.sweeping import (
     CPU,
@@ -442,7 +442,13 @@ def test_truncated_only_where_it_is_kept_and_means_the_same(workspace):
 
     found, report = points(s=(0, 5, 6))
     assert found == [("none", 0), ("truncated", 5), ("non-truncated", 5), ("non-truncated", 6)]
-    assert "kept no state at s = 6, so truncated is left out there" in report.lines[-1]
+    said = "kept no state at s = 6, so truncated is left out there (cdm sample --keep-s keeps them)"
+    assert said in report.lines[-1]
+    _, report = points(lowres=Path("data.h5"), s=(0, 5))  # real images never had a state
+    assert "kept no state" not in "".join(report.lines)
+    report = Told()
+    plan(as_typed(SweepOptions, axes=("s=5,6",), judge=JUDGE), report)
+    assert report.lines[-1].startswith("sweep: lowres.h5 kept no state")
     found, report = points(augments=("truncated",))
     assert found == [("none", 0), ("truncated", 5)]
     assert "left out" not in "".join(report.lines)
