@@ -57,7 +57,7 @@ def check_s(config: StageConfig, s: int | None, augment: Augment | None = None) 
 
 
 def find_nearest_s(conditioning: ConditioningConfig, s: int | None) -> int:
-    """Return the s nearest to one that training has drawn; None: one at a quarter of these."""
+    """Return the nearest s that training has drawn; for None, one at a quarter of its range."""
     if not conditioning.gaussian:
         return 0
     low, high = conditioning.s_min, conditioning.highest_s

@@ -14,7 +14,7 @@ import torch
 
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.checkpoint import build_empty_net
-from cdm_cli.cascade.conditioning import check_s
+from cdm_cli.cascade.conditioning import check_s, find_nearest_s
 from cdm_cli.cascade.fast import make_fast
 from cdm_cli.cascade.generate import Steps, as_images, generate
 from cdm_cli.cascade.stage import Stage
@@ -105,9 +105,7 @@ def choose_s(config: StageConfig, s: int | None, flag: str) -> int | None:
         if s is not None:
             raise UsageError(f"{flag}: a base stage has no s", next=f"leave out {flag}")
         return None
-    if s is None and conditioning.gaussian:
-        s = conditioning.s_min + (conditioning.highest_s - conditioning.s_min) // 4
-    return check_s(config, s)
+    return check_s(config, find_nearest_s(conditioning, None) if s is None else s)
 
 
 def make_base_probe(
