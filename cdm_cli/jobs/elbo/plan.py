@@ -131,7 +131,7 @@ def _choose_each_s(headers: Sequence[Header], s: Sequence[int]) -> list[int | No
     if len(s) > len(above_base):
         raise UsageError(
             f"--s {','.join(map(str, s))}: there are {len(above_base)} super-resolution stages",
-            next="one s for each of them",
+            next=_advise_each_s(above_base, s),
         )
     told = [*s, *[None] * (len(above_base) - len(s))]
     pairs = list(zip(above_base, told, strict=True))
@@ -140,10 +140,17 @@ def _choose_each_s(headers: Sequence[Header], s: Sequence[int]) -> list[int | No
     except UsageError as error:
         if len(pairs) == 1:
             raise
-        near = (find_nearest_s(header.conditioning, value) for header, value in pairs)
-        advice = f"--s {','.join(map(str, near))}: one for each super-resolution stage"
-        raise UsageError(error.what, next=advice) from None
+        raise UsageError(error.what, next=_advise_each_s(above_base, told)) from None
     return [*[None] * (len(headers) - len(checked)), *checked]
+
+
+def _advise_each_s(above_base: Sequence[Header], told: Sequence[int | None]) -> str:
+    """Return the list nearest to what was told: one s for each stage that takes one."""
+    if not above_base:
+        return "leave out --s"
+    pairs = zip(above_base, told, strict=False)  # of told there may be too many
+    near = (find_nearest_s(header.conditioning, s) for header, s in pairs)
+    return f"--s {','.join(map(str, near))}: one for each super-resolution stage"
 
 
 def _check_process(low: Header, high: Header, s: int) -> None:

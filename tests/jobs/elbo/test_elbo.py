@@ -204,6 +204,10 @@ def test_the_advice_has_an_s_for_each_stage(workspace):
         with pytest.raises(UsageError) as caught:
             run(options("base", "sr", "top", s=s), Told())
         assert caught.value.next.startswith(next)
+    for stages, next in ((("base",), "leave out --s"), (("base", "sr"), "--s 20:")):
+        with pytest.raises(UsageError, match="there are") as caught:
+            run(options(*stages, s=(21, 3)), Told())
+        assert caught.value.next.startswith(next)
 
 
 def test_stages_and_data_must_fit(workspace):
