@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.config import AnyStageConfig
+from cdm_cli.data.memory import measure_free_memory
 from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
 from cdm_cli.jobs.training.gradients import CPU_MICRO_BATCH
@@ -19,11 +20,14 @@ from cdm_cli.nets.counting import (
     count_parameters,
 )
 from cdm_cli.plans import Plan
+from cdm_cli.report import Report
 
 FLOAT32 = 4
 CHECKPOINT = (
     16  # bytes of a parameter: weight, average and two moments; keep + 1 while one is saved
 )
+GiB = 2**30
+LARGE = GiB // 10  # bytes of weights and moments, with less of which any host can train
 BYTES_PER_PARAMETER = 20  # float32 weight, gradient, average and Adam's two moments
 # Share of the speed of one large matrix product that a whole training step reaches.
 EFFICIENCY = {"cuda": 0.35, "cpu": 0.25}
@@ -72,6 +76,29 @@ def estimate_training_cost(
         "estimated_seconds": round(training.steps / rate, 1),
         "estimated_by": by,
     }
+
+
+def tell_memory(plan: Plan, device: torch.device, processes: int, report: Report) -> None:
+    """Say on a CPU where a step may take more memory than is free: the system kills what does.
+
+    On a GPU too little memory is an error, and the batch is halved.
+    """
+    net = build_empty_net(plan.stage)
+    fixed = BYTES_PER_PARAMETER * count_parameters(net)
+    if device.type == "cuda" or fixed < LARGE:
+        return
+    per_image, training = count_activation_bytes(net), plan.training
+    share = min(training.batch_size // processes, CPU_MICRO_BATCH)
+    free = measure_free_memory() // processes
+    needed, room = fixed + per_image * (training.micro_batch or share), (free - fixed) // per_image
+    if needed <= free:
+        return
+    fits = 1 << max(room, 1).bit_length() - 1  # a power of two, as batch sizes are
+    less = f"; --set training.micro_batch={fits} takes less" if room > 0 else ""
+    report.say(
+        f"a step may take up to {needed / GiB:.1f} GiB of memory, of which {free / GiB:.1f} GiB "
+        f"are free, and the system kills what takes more{less}"
+    )
 
 
 def _find_rate(

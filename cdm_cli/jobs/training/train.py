@@ -25,7 +25,7 @@ from cdm_cli.jobs.sampling.headers import read_checkpoint_digest
 from cdm_cli.jobs.sampling.store_images import tell_kind
 from cdm_cli.jobs.training.accuracy import ACCURACY
 from cdm_cli.jobs.training.best import read_best
-from cdm_cli.jobs.training.cost import estimate_training_cost
+from cdm_cli.jobs.training.cost import estimate_training_cost, tell_memory
 from cdm_cli.jobs.training.endings import DataCheck
 from cdm_cli.jobs.training.extras import ExtrasPlan, build_extras, count_judgements, plan_extras
 from cdm_cli.jobs.training.files import resume
@@ -204,6 +204,7 @@ def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Train
     """Build network, average and optimizer on the device; the stack ends a thread that draws."""
     stage, training, precision = work.plan.stage, work.plan.training, work.precision
     device, classes = session.device, work.store.classes
+    tell_memory(work.plan, device, session.world.size, session.report)
     net, weights = begin_net(stage, training.seed, device, stack)
     objective = build_objective(stage, classes, training, device, precision, net)
     cosine, exact = isinstance(stage, ClassifierConfig), training.virtual_ranks > 0

@@ -33,11 +33,13 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.training import cost
 from cdm_cli.jobs.training import loop as training_loop
 from cdm_cli.jobs.training.objective import ClassifierObjective
 from cdm_cli.jobs.training.train import plan
 from cdm_cli.options.sampling import Compute
 from cdm_cli.plans import Applied
+from cdm_cli.presets import preset
 from tests.jobs.judging.making import write_judge
 from tests.tiny import Told, write_store
 from tests.tiny import arrays_of as arrays
@@ -624,6 +626,18 @@ def test_a_plan_refuses_a_judge_that_is_not_here(home):
         MissingError, match=r"nobody.* Next: cdm train features --preset classifier"
     ):
         plan(options(home, select="fid", select_num=6, features="nobody"), Told())
+
+
+@pytest.mark.parametrize(
+    ("free", "said"), [(2**40, ""), (2**31, "training.micro_batch=16 takes less"), (2**29, "more")]
+)
+def test_a_training_that_the_system_may_kill_says_so_first(free, said, monkeypatch):
+    monkeypatch.setattr(cost, "measure_free_memory", lambda: free)
+    report = Told()
+    cost.tell_memory(preset("cifar-base16"), torch.device("cpu"), 1, report)
+    assert [line.endswith(said) for line in report.lines] == [True] * bool(said)
+    cost.tell_memory(preset("tiny-base8"), torch.device("cpu"), 1, report)
+    assert len(report.lines) == bool(said)
 
 
 def test_a_plan_writes_nothing_and_knows_the_cost(home, monkeypatch):
