@@ -27,7 +27,7 @@ CHECKPOINT = (
     16  # bytes of a parameter: weight, average and two moments; keep + 1 while one is saved
 )
 GiB = 2**30
-LARGE = GiB // 10  # bytes of weights and moments, with less of which any host can train
+LARGE = GiB // 10  # bytes of weights and moments; a network with fewer is trained on any host
 BYTES_PER_PARAMETER = 20  # float32 weight, gradient, average and Adam's two moments
 # Share of the speed of one large matrix product that a whole training step reaches.
 EFFICIENCY = {"cuda": 0.35, "cpu": 0.25}
@@ -79,18 +79,19 @@ def estimate_training_cost(
 
 
 def tell_memory(plan: Plan, device: torch.device, processes: int, report: Report) -> None:
-    """Say on a CPU where a step may take more memory than is free: the system kills what does.
+    """Say that a step on a CPU may take more memory than is free, which the system would kill.
 
-    On a GPU too little memory is an error, and the batch is halved.
+    On a GPU too little memory is an error, and the batch is halved. processes: all on this host.
     """
     net = build_empty_net(plan.stage)
     fixed = BYTES_PER_PARAMETER * count_parameters(net)
     if device.type == "cuda" or fixed < LARGE:
         return
     per_image, training = count_activation_bytes(net), plan.training
-    share = min(training.batch_size // processes, CPU_MICRO_BATCH)
+    share = training.batch_size // processes
+    at_a_time = training.micro_batch or _choose_micro_batch(share, fixed, per_image, device)
     free = measure_free_memory() // processes
-    needed, room = fixed + per_image * (training.micro_batch or share), (free - fixed) // per_image
+    needed, room = fixed + per_image * at_a_time, (free - fixed) // per_image
     if needed <= free:
         return
     fits = 1 << max(room, 1).bit_length() - 1  # a power of two, as batch sizes are
