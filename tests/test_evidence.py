@@ -17,7 +17,7 @@ from tests.tree import ROOT
 GROUP = typer.main.get_command(app)
 SCRIPTS = sorted((ROOT / "docs" / "evidence").glob("*.sh"))
 VALUES = {"1": "train.zip", "2": "test.zip", "judge": "features", "seed": "0", "arm": "none"}
-AROUND = re.compile(r"set -euo pipefail|judge=\$\{3:-features\}|for \w+ in [\w\- ]+; do|done")
+AROUND = re.compile(r"set -euo pipefail|judge=\$\{3:-features\}|seed=\$\{4:-0\}|for \w+ in [\w\- ]+; do|done")
 
 ARM = re.compile(r"^\| `([\w-]+)`[^|]*\| ([^|]+) \| ([^|]+) \| ([^|]+) \|.*\|$", re.M)
 
