@@ -17,7 +17,9 @@ from tests.tree import ROOT
 GROUP = typer.main.get_command(app)
 SCRIPTS = sorted((ROOT / "docs" / "evidence").glob("*.sh"))
 VALUES = {"1": "train.zip", "2": "test.zip", "judge": "features", "seed": "0", "arm": "none"}
-AROUND = re.compile(r"set -euo pipefail|judge=\$\{3:-features\}|seed=\$\{4:-0\}|for \w+ in [\w\- ]+; do|done")
+AROUND = re.compile(
+    r"set -euo pipefail|judge=\$\{3:-features\}|seed=\$\{4:-0\}|for \w+ in [\w\- ]+; do|done"
+)
 
 ARM = re.compile(r"^\| `([\w-]+)`[^|]*\| ([^|]+) \| ([^|]+) \| ([^|]+) \|.*\|$", re.M)
 
@@ -99,6 +101,46 @@ def test_the_tables_of_the_page_are_those_of_the_results(name):
                 for one in after:
                     assert float(one) == pytest.approx(error, abs=0.51 * 10 ** -places(one))
     assert arms == len({of.rsplit("-", 1)[0] for of, _, _ in found})
+
+
+POINT = re.compile(r"^\| (\d+) \| (.+ · .+) \|$", re.M)
+
+
+def test_the_searches_of_the_cascade_are_those_of_the_results():
+    """The longer trainings, seeds 0 and 1 in a cell, and below them the shorter one."""
+    longer, shorter = section_of_cascade().split("Stages of 5000 and 4500 steps, 2000")
+    for table, names in ((longer, ("cascade-0", "cascade-1")), (shorter, ("cascade-shorter",))):
+        points = POINT.findall(table)
+        assert [int(s) for s, _ in points] == [0, 251, 501, 751, 1001, 1251, 1501]
+        for s, cells in points:
+            kinds = ("none",) if s == "0" else ("truncated", "non-truncated")
+            told = [cell for cell in cells.split(" | ") if cell != "the same"]
+            for kind, cell in zip((*kinds, "ground-truth"), told, strict=True):
+                check_point(cell, [points_of(name)[f"{kind} s = {s}"] for name in names])
+
+
+def section_of_cascade() -> str:
+    """Return the first section of the page."""
+    page = (ROOT / "docs" / "evidence.md").read_text()
+    return page.split("## A cascade and its s")[1].split("\n## ")[0]
+
+
+def points_of(name: str) -> dict[str, list[float]]:
+    """Return FID against train and val, and IS, of every point of a search."""
+    found: dict[str, list[float]] = {}
+    with (ROOT / "docs" / "evidence" / "results" / f"{name}.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["metric"] in ("fid", "is"):
+                found.setdefault(row["of"], []).append(float(row["value"]))
+    return found
+
+
+def check_point(cell: str, found: list[list[float]]) -> None:
+    """Check what a cell says: for each metric a number of every search."""
+    for k, told in enumerate(cell.split(" · ")):
+        numbers = told.strip("*").split(", ")
+        for number, values in zip(numbers, found, strict=True):
+            assert float(number) == pytest.approx(values[k], abs=0.51 * 10 ** -places(number))
 
 
 def places(number: str) -> int:
