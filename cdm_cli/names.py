@@ -45,3 +45,6 @@ SCHEDULE = "schedule.json"
 GRID = "grid.png"
 REPORT = "report.html"
 DEMO = "cdm-demo"
+# Files by which a directory is known, and those that jobs of several rooms read.
+SWEEP_FILE, RACE_FILE, CURVE_FILE, CAS_FILE = "sweep.json", "race.json", "curve.json", "cas.json"
+CAS_TABLE, METRICS_FILE = "table.json", "metrics.jsonl"

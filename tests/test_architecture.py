@@ -82,3 +82,19 @@ def test_every_row_that_has_a_place_in_the_code_names_it(page):
     rows = [table.splitlines()[2:] for table in tables if "| in the code |" in table]
     assert len(rows) >= 2
     assert not [row for table in rows for row in table if not PLACE.search(row)]
+
+
+FILE_NAME = re.compile(r"[\w-]*\.?[\w-]+\.(jsonl?|csv|png|html|h5|safetensors)")
+SPELLED_ANEW = {"demo": "it types what a user types", "exchange": "its classes.json is another one"}
+
+
+def test_the_name_of_a_file_is_spelled_in_one_module():
+    """Two modules that spell a file's name each for itself part when one of them is changed."""
+    spelled = dict[str, set[str]]()
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name not in SPELLED_ANEW:
+            for node in ast.walk(ast.parse(path.read_text())):
+                value = node.value if isinstance(node, ast.Constant) else None
+                if isinstance(value, str) and FILE_NAME.fullmatch(value):
+                    spelled.setdefault(value, set()).add(str(path.relative_to(PACKAGE)))
+    assert not {name: paths for name, paths in spelled.items() if len(paths) > 1}

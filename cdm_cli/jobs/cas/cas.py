@@ -13,7 +13,6 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
 from cdm_cli.jobs.cas.cost import build_without_memory, estimate_cas
 from cdm_cli.jobs.cas.files import (
-    CAS_FILE,
     check_free,
     claim,
     make_cas_file,
@@ -32,6 +31,7 @@ from cdm_cli.jobs.cas.training import (
 from cdm_cli.jobs.cas.wait import Wait
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.names import CAS_FILE
 from cdm_cli.options.cas import CasOptions
 from cdm_cli.report import Report
 

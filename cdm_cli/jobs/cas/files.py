@@ -27,14 +27,15 @@ from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.cas.training import OUTCOME
 from cdm_cli.jobs.runtime import lock
 from cdm_cli.jobs.runtime.identity import advise_remaking, check_same, other_job_error
+from cdm_cli.names import CAS_FILE, CAS_TABLE, REPORT
 from cdm_cli.settings import Settings
 
-CAS_FILE = "cas.json"
 LIMIT = 2**20
 TRAININGS = ("samples", "real")
+TABLE_CSV, CLASSES, CLASSES_CSV = "table.csv", "classes.json", "classes.csv"
+PLOT, BEST, WORST = "cas.png", "best.png", "worst.png"
 SHOWN = (
-    "table.json", "table.csv", "classes.json", "classes.csv", "cas.png", "best.png", "worst.png",
-    "report.html",
+    CAS_TABLE, TABLE_CSV, CLASSES, CLASSES_CSV, PLOT, BEST, WORST, REPORT,
 )  # fmt: skip
 
 

@@ -9,17 +9,17 @@ from pydantic import BaseModel, ConfigDict
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.errors import MissingError
-from cdm_cli.jobs.cas.files import read_cas_file
+from cdm_cli.jobs.cas.files import BEST, CLASSES, PLOT, WORST, read_cas_file
 from cdm_cli.jobs.judging.kept import LIMIT, read_numbers
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.runtime.identity import advise_remaking
+from cdm_cli.names import CAS_TABLE
 
-TABLE, CLASSES = "table.json", "classes.json"
 PICTURES = {
-    "cas.png": "accuracy of each class, trained on real images and on samples",
-    "best.png": "classes that gain most by samples: samples left, real images right",
-    "worst.png": "classes that lose most by samples: samples left, real images right",
+    PLOT: "accuracy of each class, trained on real images and on samples",
+    BEST: "classes that gain most by samples: samples left, real images right",
+    WORST: "classes that lose most by samples: samples left, real images right",
 }
 
 
@@ -37,10 +37,10 @@ class ClassesFile(Settings):
 
 def tell_score(out: Path) -> Iterator[Html]:
     """Yield the sections of a score. Raises MissingError where it is not there yet."""
-    if not (out / TABLE).is_file():
+    if not (out / CAS_TABLE).is_file():
         raise MissingError(f"{out} has no score yet", next="cdm eval cas, which continues it")
     file = read_cas_file(out)
-    table = read_numbers(out / TABLE)
+    table = read_numbers(out / CAS_TABLE)
     scores = {row.extra.get("trained_on"): row for row in table.rows if row.metric == "cas_top1"}
     told = [f"{row.value:.1%} trained on {name}" for name, row in scores.items()]
     yield page.paragraph(f"Top-1 accuracy on real validation images: {', '.join(told)}.", "lead")

@@ -13,6 +13,7 @@ import numpy as np
 
 from cdm_cli.data.disk import unlink
 from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.cas.files import BEST, CLASSES, CLASSES_CSV, PLOT, TABLE_CSV, WORST
 from cdm_cli.jobs.cas.pictures import draw_extremes, draw_plot
 from cdm_cli.jobs.cas.plan import CasWork, TrainingSet
 from cdm_cli.jobs.cas.training import Outcome
@@ -24,6 +25,7 @@ from cdm_cli.metrics.class_accuracy import (
     measure_gains,
 )
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
+from cdm_cli.names import CAS_TABLE
 from cdm_cli.report import Report
 
 SHOWN = 6  # classes of each of Figures 9 and 10
@@ -58,13 +60,13 @@ def write_score(
     lines = list_classes(work, mine, theirs)
     best, worst = find_extremes(measure_gains(mine, theirs))
     texts: dict[str, Callable[[], bytes]] = {
-        "table.json": lambda: _encode_json(table.to_json()),
-        "table.csv": lambda: table.to_csv().encode(),
-        "classes.json": lambda: _encode_json({"classes": lines}),
-        "classes.csv": lambda: _encode_csv(lines),
-        "cas.png": lambda: draw_plot(lines, best, worst),
+        CAS_TABLE: lambda: _encode_json(table.to_json()),
+        TABLE_CSV: lambda: table.to_csv().encode(),
+        CLASSES: lambda: _encode_json({"classes": lines}),
+        CLASSES_CSV: lambda: _encode_csv(lines),
+        PLOT: lambda: draw_plot(lines, best, worst),
     }
-    for name, classes in {"best.png": best, "worst.png": worst}.items():
+    for name, classes in {BEST: best, WORST: worst}.items():
         if classes:
             texts[name] = partial(draw_extremes, work, classes)
         elif write:  # earlier versions drew it of classes that neither gain nor lose

@@ -7,7 +7,6 @@ from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import StageConfig
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.curve.table import (
-    FILE,
     LIMIT,
     PLOT,
     CurveFile,
@@ -18,6 +17,7 @@ from cdm_cli.jobs.curve.table import (
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.runtime.same_stage import is_digest_of
+from cdm_cli.names import CURVE_FILE
 
 
 def find_curves(
@@ -37,7 +37,7 @@ def find_curves(
 
 def _read(place: Path) -> CurveFile | None:
     try:
-        return read_settings(CurveFile, place / FILE, LIMIT)
+        return read_settings(CurveFile, place / CURVE_FILE, LIMIT)
     except CdmError:
         return None
 

@@ -12,7 +12,7 @@ from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
-from cdm_cli.jobs.curve.table import FILE, SavedWeights, read_curve
+from cdm_cli.jobs.curve.table import SavedWeights, read_curve
 from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.judging.probe_score import fill_in_steps
 from cdm_cli.jobs.runtime.same_stage import compute_config_digest
@@ -20,7 +20,7 @@ from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit, read_h
 from cdm_cli.jobs.sampling.judged_on import make_probe, open_generated
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.jobs.sampling.store_images import choose_part
-from cdm_cli.names import RUNS
+from cdm_cli.names import CURVE_FILE, RUNS
 from cdm_cli.options.judging import CurveOptions
 from cdm_cli.report import Report
 
@@ -48,7 +48,7 @@ def plan_work(options: CurveOptions, stack: ExitStack, report: Report) -> CurveW
     open_reference(options.judge.ref, header, stack, report)
     sampling = fill_in_steps(header.config, options.sampling)
     probe = make_probe(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
-    check_room(find_existing(options.out) / FILE, 0)
+    check_room(find_existing(options.out) / CURVE_FILE, 0)
     known = {"stage": compute_config_digest(header.config), **probe.identity}
     read_curve(options.out, known, header.config, whole=False)
     return CurveWork(header, probe, states)

@@ -23,9 +23,10 @@ from cdm_cli.jobs.runtime.identity import (
 from cdm_cli.jobs.runtime.same_stage import update_stage_digest
 from cdm_cli.metrics.comparisons import RankedRows, compare_family, compare_rows, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
+from cdm_cli.names import CURVE_FILE
 from cdm_cli.settings import Settings
 
-FILE, CSV, PLOT = "curve.json", "curve.csv", "curve.png"
+CSV, PLOT = "curve.csv", "curve.png"
 LIMIT = 2**26
 GUESSED = (
     "some points were judged by a version that did not record --restart-from and --schedule: they "
@@ -68,10 +69,10 @@ def read_curve(
     whole: whether the identity is all of it, not only what headers tell. Raises
     WouldOverwriteError where the directory is of another curve.
     """
-    if not has_begun(out, FILE, (CSV, PLOT), "curve"):
+    if not has_begun(out, CURVE_FILE, (CSV, PLOT), "curve"):
         return []
-    again = advise_remaking(out, FILE, (CSV, PLOT))
-    file = read_settings(CurveFile, out / FILE, LIMIT, next=again)
+    again = advise_remaking(out, CURVE_FILE, (CSV, PLOT))
+    file = read_settings(CurveFile, out / CURVE_FILE, LIMIT, next=again)
     _check_recorded(out, file.identity, identity)
     there = complete(update_stage_digest(file.identity, config), identity)
     if not whole:
@@ -135,7 +136,7 @@ def write_points(out: Path, identity: Mapping[str, Any], points: Sequence[CurveP
         conclusion=compare_points(points).conclude(name_point),
         comparisons=tuple(make_table(points).comparisons),
     )
-    write_settings(out / FILE, file)
+    write_settings(out / CURVE_FILE, file)
 
 
 def write_shown(out: Path, points: Sequence[CurvePoint]) -> None:

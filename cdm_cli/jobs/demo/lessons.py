@@ -9,6 +9,7 @@ import numpy as np
 
 from cdm_cli.data.store import Part, open_store
 from cdm_cli.jobs.sampling.store_images import choose_part
+from cdm_cli.names import SWEEP, SWEEP_FILE
 
 FOLLOWS, IGNORES = 0.9, 0.5  # the least correlation of one, the other is below
 CERTAIN = 2  # standard errors
@@ -59,7 +60,7 @@ def list_lessons(directory: Path) -> list[str]:
         *_say_scores(
             json.loads((directory / "scores.json").read_text()), _read_accuracy_on_real(directory)
         ),
-        _say_whether_noise_helps(json.loads((directory / "sweep" / "sweep.json").read_text())),
+        _say_whether_noise_helps(json.loads((directory / SWEEP / SWEEP_FILE).read_text())),
     ]
 
 

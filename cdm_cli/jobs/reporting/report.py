@@ -8,16 +8,14 @@ from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file, resolve_path
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError
-from cdm_cli.jobs.cas.files import CAS_FILE
 from cdm_cli.jobs.cas.page import tell_score
 from cdm_cli.jobs.curve.page import find_curves
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.reporting.store import tell_store
 from cdm_cli.jobs.sweep.page import make_page, name_subject
-from cdm_cli.jobs.sweep.table import FILE as SWEEP_FILE
 from cdm_cli.jobs.training.page import draw_stage_sections, read_weights_metadata
-from cdm_cli.names import CURVE, RUNS
+from cdm_cli.names import CAS_FILE, CURVE, RUNS, SWEEP_FILE
 from cdm_cli.options.workspace import ReportOptions
 from cdm_cli.report import Report
 from cdm_cli.translation import no_input

@@ -22,12 +22,12 @@ from cdm_cli.jobs.runtime.differences import (
     describe_differences,
     find_differences,
 )
+from cdm_cli.names import SWEEP_FILE
 
 if TYPE_CHECKING:  # prepare needs no torch
     from cdm_cli.cascade.chain import Chain
 
-SWEEP_FILE = "sweep.json"
-SWEPT = re.compile(r"sweep\.json|[a-z-]+-s\d{4,}(-[\w.-]+)?\.(h5|json)")  # itself, and its points
+POINT = re.compile(r"[a-z-]+-s\d{4,}(-[\w.-]+)?\.(h5|json)")  # of a sweep
 UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
 
 
@@ -107,7 +107,8 @@ def advise_another(path: Path) -> str:
 
     path: what -o names, or a file that a sweep makes, whose -o is the directory.
     """
-    swept = SWEPT.fullmatch(path.name) and (path.parent / SWEEP_FILE).exists()
+    of_a_sweep = path.name == SWEEP_FILE or POINT.fullmatch(path.name)
+    swept = of_a_sweep and (path.parent / SWEEP_FILE).exists()
     return f"-o {quote(find_free_name(path.parent if swept else path))}"
 
 

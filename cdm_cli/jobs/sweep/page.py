@@ -21,7 +21,7 @@ from cdm_cli.jobs.sweep.race_file import RaceFile, read_race
 from cdm_cli.jobs.sweep.race_page import tell_outcome, tell_race
 from cdm_cli.jobs.sweep.race_table import ON
 from cdm_cli.jobs.sweep.table import (
-    PAGE,
+    PLOT,
     SweepFile,
     SweepTable,
     join_table,
@@ -29,6 +29,7 @@ from cdm_cli.jobs.sweep.table import (
     read_sweep,
 )
 from cdm_cli.metrics.table import MetricTable
+from cdm_cli.names import REPORT
 from cdm_cli.report import Report
 
 RACED = re.compile(r" --(?:race|budget(?:-evals)? (?:'[^']*'|\S+))(?= |$)")
@@ -45,7 +46,7 @@ def write_report(out: Path, report: Report) -> None:
     A page of another subject stays as it is, and that is said.
     """
     try:
-        page.write_page(out / PAGE, name_subject(out), make_page(out))
+        page.write_page(out / REPORT, name_subject(out), make_page(out))
     except WouldOverwriteError as error:
         report.say(f"{error.what}: {error.kept}")
 
@@ -113,7 +114,7 @@ def _tell_sweep(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterato
     yield page.section("What it is of", page.facts(_list_facts(file, points)))
     yield page.section(
         "Numbers",
-        page.picture(page.read_picture(out / "sweep.png"), entitle(points)),
+        page.picture(page.read_picture(out / PLOT), entitle(points)),
         page.paragraph(WITH_NOISE, "note"),
         _make_table(SweepTable(table, chosen.reference, placed), table),
     )

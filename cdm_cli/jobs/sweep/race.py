@@ -19,13 +19,14 @@ from cdm_cli.jobs.sweep.course import Course
 from cdm_cli.jobs.sweep.judges import Bench
 from cdm_cli.jobs.sweep.page import write_report
 from cdm_cli.jobs.sweep.plan import Sweep
-from cdm_cli.jobs.sweep.race_file import FILE, Number, RaceFile, read_race
+from cdm_cli.jobs.sweep.race_file import Number, RaceFile, read_race
 from cdm_cli.jobs.sweep.race_judge import RaceJudge
 from cdm_cli.jobs.sweep.race_table import RaceTable
 from cdm_cli.jobs.sweep.racers import Racers, choose_racers, find_budget
 from cdm_cli.jobs.sweep.shared import check_points, open_panel_and_stage
-from cdm_cli.jobs.sweep.table import PAGE, write_start
+from cdm_cli.jobs.sweep.table import write_start
 from cdm_cli.metrics.racing import plan_rounds
+from cdm_cli.names import RACE_FILE, REPORT
 from cdm_cli.options.durations import parse_seconds
 from cdm_cli.options.sweeping import SweepOptions
 
@@ -114,7 +115,7 @@ def _take_numbers(there: RaceFile, racers: Racers, out: Path) -> tuple[Number, .
     was = list(zip(there.points, there.decided, strict=False))
     for point in racers.points:
         for decided in (decided for labels, decided in was if labels == point.labels):
-            check_same(out / FILE, "sampling", decided, point.decided)
+            check_same(out / RACE_FILE, "sampling", decided, point.decided)
     if not any(there.decided):  # no axes, or an earlier version
         return there.numbers
     return tuple(one for one in there.numbers if one.point in there.points)
@@ -129,7 +130,7 @@ def _make_result(sweep: Sweep, found: RaceFile, made: int, session: Session) -> 
     session.lead(lambda: write_report(sweep.out, session.report))
     return RaceResult(
         out=sweep.out,
-        page=sweep.out / PAGE,
+        page=sweep.out / REPORT,
         conclusion=found.conclusion,
         left=tuple(map(name_point, found.left)),
         evaluations=found.spent,

@@ -15,9 +15,9 @@ from cdm_cli.metrics.best import Contender
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import BEFORE, RacePlan, Round, plan_rounds
 from cdm_cli.metrics.verdicts import BEATEN, put_in_words
+from cdm_cli.names import RACE_FILE
 from cdm_cli.settings import Later, Settings
 
-FILE = "race.json"
 LIMIT = 2**26
 PAUSED = "paused"
 Labels = dict[str, Any]
@@ -144,15 +144,15 @@ class RaceFile(Settings):
 
 def read_race(out: Path, mark: str) -> RaceFile | None:
     """Return the race of a directory; None where there is none, or where it is of another sweep."""
-    if not (out / FILE).exists():
+    if not (out / RACE_FILE).exists():
         return None
-    found = read_settings(RaceFile, out / FILE, LIMIT, next=advise_remaking(out, FILE))
+    found = read_settings(RaceFile, out / RACE_FILE, LIMIT, next=advise_remaking(out, RACE_FILE))
     return found if found.sweep == mark else None
 
 
 def write_race(out: Path, race: RaceFile) -> None:
     """Write `race.json`, whole or not at all."""
-    write_settings(out / FILE, race)
+    write_settings(out / RACE_FILE, race)
 
 
 def record_round(done: Round, racers: Racers) -> RoundFile:

@@ -29,13 +29,14 @@ from cdm_cli.jobs.sweep.race_file import RaceFile
 from cdm_cli.jobs.sweep.racers import Racers
 from cdm_cli.jobs.sweep.shared import check_points, count_new_bytes
 from cdm_cli.jobs.sweep.table import (
-    PAGE,
+    PLOT,
     SweepTable,
     join_table,
     read_all_points,
     take_recorded,
     write_all,
 )
+from cdm_cli.names import REPORT
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.options.sweeping import SweepOptions
 from cdm_cli.report import Report
@@ -112,8 +113,8 @@ def _build_result(sweep: Sweep, points: Sequence[Judged]) -> SweepResult:
         front=say_front(placed),
         chosen=chosen,
         out=sweep.out,
-        plot=sweep.out / "sweep.png",
-        page=sweep.out / PAGE,
+        plot=sweep.out / PLOT,
+        page=sweep.out / REPORT,
         table=SweepTable(join_table(points, chosen), chosen.reference, placed),
         pareto=placed,
     )

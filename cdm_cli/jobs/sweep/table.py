@@ -10,7 +10,6 @@ from cdm_cli.cascade.stagefile import read_settings, write_settings
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.runtime.identity import (
-    SWEEP_FILE,
     advise_remaking,
     check_same,
     has_begun,
@@ -32,12 +31,12 @@ from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, spell_value
 from cdm_cli.metrics.comparisons import name_subject
 from cdm_cli.metrics.table import Comparison, Convention, MetricRow, MetricTable
+from cdm_cli.names import RACE_FILE, REPORT, SWEEP_FILE
 from cdm_cli.settings import Settings
 
 LIMIT = 2**26
-FILE = SWEEP_FILE
-PAGE = "report.html"
-OURS = (FILE, "sweep.csv", "sweep.png", PAGE, "race.json")
+CSV, PLOT = "sweep.csv", "sweep.png"
+OURS = (SWEEP_FILE, CSV, PLOT, REPORT, RACE_FILE)
 
 
 class SweepFile(Settings):
@@ -64,7 +63,7 @@ def take_recorded(sweep: Sweep) -> Sweep:
     Raises WouldOverwriteError naming the first difference if the directory, or a point in it, is of
     another job.
     """
-    if not has_begun(sweep.out, FILE, OURS, "sweep"):
+    if not has_begun(sweep.out, SWEEP_FILE, OURS, "sweep"):
         return sweep
     there = read_sweep(sweep.out).identity
     known = update_stage_digest(there, sweep.header.config)
@@ -99,7 +98,9 @@ def keep(
 
 def read_sweep(out: Path) -> SweepFile:
     """Read `sweep.json`; raise BadInputError for a damaged one, which can be made again."""
-    return read_settings(SweepFile, out / FILE, LIMIT, next=advise_remaking(out, FILE, OURS))
+    return read_settings(
+        SweepFile, out / SWEEP_FILE, LIMIT, next=advise_remaking(out, SWEEP_FILE, OURS)
+    )
 
 
 def _read_point(path: Path) -> Judged:
@@ -212,9 +213,9 @@ def join_table(points: Sequence[Judged], chosen: Chosen) -> MetricTable:
 def write_start(sweep: Sweep, command: str) -> None:
     """Write `sweep.json` without numbers: from now on the directory is of this sweep."""
     make_directory(sweep.out)
-    if not (sweep.out / FILE).exists():
+    if not (sweep.out / SWEEP_FILE).exists():
         file = SweepFile(command=command, identity=sweep.identity, parents=sweep.parents)
-        write_settings(sweep.out / FILE, file)
+        write_settings(sweep.out / SWEEP_FILE, file)
 
 
 def write_all(sweep: Sweep, command: str, points: Sequence[Judged], table: MetricTable) -> None:
@@ -233,5 +234,5 @@ def write_all(sweep: Sweep, command: str, points: Sequence[Judged], table: Metri
         rows=tuple(table.rows),
         notes=tuple(table.gather_notes()),
     )
-    write_settings(sweep.out / FILE, file)
-    write_file_atomically(sweep.out / "sweep.csv", table.to_csv().encode())
+    write_settings(sweep.out / SWEEP_FILE, file)
+    write_file_atomically(sweep.out / CSV, table.to_csv().encode())

@@ -10,12 +10,11 @@ import numpy as np
 
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.data import durable
-from cdm_cli.names import MOST_STEPS
+from cdm_cli.names import METRICS_FILE, MOST_STEPS
 
-METRICS = "metrics.jsonl"
 NO_EVENTS = (
     "no events for TensorBoard, which is not installed (pip install tensorboard); "
-    f"{METRICS} and loss.png have the same numbers"
+    f"{METRICS_FILE} and loss.png have the same numbers"
 )
 METRICS_LIMIT = 2**30
 
@@ -27,7 +26,7 @@ class Metrics:
     """
 
     def __init__(self, directory: Path, step: int) -> None:
-        self._path = directory / METRICS
+        self._path = directory / METRICS_FILE
         self._truncate(step)
         self._board = open_tensorboard(directory / "tensorboard", step)
 
@@ -81,7 +80,7 @@ def _parse_row(line: bytes) -> dict[str, Any]:
 
 def read_metrics(directory: Path, name: str) -> dict[int, float]:
     """Return the finite values of one name in `metrics.jsonl`, by step; skip damaged rows."""
-    path = directory / METRICS
+    path = directory / METRICS_FILE
     lines = read_bytes(path, METRICS_LIMIT).splitlines() if path.exists() else []
     rows = [(row, row.get(name)) for row in map(_parse_row, lines)]
     return {row["step"]: float(x) for row, x in rows if isinstance(x, int | float) and isfinite(x)}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cdm_cli.cascade.head import read_metadata
-from cdm_cli.cascade.saved import list_checkpoints
+from cdm_cli.cascade.saved import EMA, list_checkpoints
 from cdm_cli.config import AnyStageConfig, StageConfig
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.pictures import page
@@ -26,7 +26,7 @@ def read_weights_metadata(directory: Path) -> dict[str, dict[str, str]]:
     Files whose metadata cannot be read are left out.
     """
     found = {path.stem: path for path in sorted(directory.glob("*.safetensors"))}
-    found |= {saved.name: saved / "ema.safetensors" for saved in list_checkpoints(directory)}
+    found |= {saved.name: saved / EMA for saved in list_checkpoints(directory)}
     said: dict[str, dict[str, str]] = {}
     for name, path in found.items():
         try:

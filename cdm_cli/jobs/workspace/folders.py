@@ -14,10 +14,10 @@ from cdm_cli.jobs.workspace.look import (
 )
 from cdm_cli.jobs.workspace.rows import Row, describe_or_tell_why, find_text
 from cdm_cli.jobs.workspace.scores import read_scores
+from cdm_cli.names import CAS_FILE, CAS_TABLE, CURVE_FILE, RACE_FILE, SWEEP_FILE
 
 STATS = ".h5.stats"
-JUDGED = {"sweep.json": "sweep", "curve.json": "curve", "cas.json": "cas"}
-RACE = "race.json"  # of points that are not judged on all of their images
+JUDGED = {SWEEP_FILE: "sweep", CURVE_FILE: "curve", CAS_FILE: "cas"}
 
 
 def describe_folder(directory: Path) -> Row | None:
@@ -56,7 +56,7 @@ def _describe_judged(directory: Path, file: Path, kind: str) -> Row:
 def _describe_state(directory: Path, kind: str, values: dict[str, Any]) -> str:
     """Return how many points are judged, or whether a score is."""
     if kind == "cas":
-        return "finished" if is_file(directory / "table.json") else "unfinished"
+        return "finished" if is_file(directory / CAS_TABLE) else "unfinished"
     if kind == "curve":
         return f"{_count(values, 'points')} judged"
     num, race = len(_list_points(directory)), _describe_race(directory)
@@ -65,9 +65,9 @@ def _describe_state(directory: Path, kind: str, values: dict[str, Any]) -> str:
 
 def _describe_race(directory: Path) -> list[str]:
     """Return in words how a race stands, nothing where there is none."""
-    if not is_file(directory / RACE):
+    if not is_file(directory / RACE_FILE):
         return []
-    values = read_json_object(directory / RACE)
+    values = read_json_object(directory / RACE_FILE)
     return [f"race: {_count(values, 'left')} of {_count(values, 'points')} left"]
 
 
@@ -80,4 +80,4 @@ def _list_points(directory: Path) -> list[str]:
     """Return the files of points in the directory of a sweep: all its JSON but its own."""
     names = list_paths(directory)
     points = [path.name for path in names if path.suffix == ".json"]
-    return [name for name in points if name not in (*JUDGED, RACE)]
+    return [name for name in points if name not in (*JUDGED, RACE_FILE)]

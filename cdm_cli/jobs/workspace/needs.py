@@ -13,9 +13,9 @@ from cdm_cli.jobs.workspace.look import is_directory, is_file, list_paths, read_
 from cdm_cli.jobs.workspace.scores import find_scores
 from cdm_cli.jobs.workspace.stages import Weights
 from cdm_cli.jobs.workspace.stores import is_store_name, open_unlinked
+from cdm_cli.names import CURVE_FILE
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
-CURVE = "curve.json"  # names every checkpoint that it judged; their numbers do not need them
 MADE = ("identity", "parents")
 Needs = dict[str, str]  # digest: the name of what was made from what has it
 
@@ -51,7 +51,7 @@ def _read_provenance(path: Path) -> Any:
     if path.name.endswith(pruned.SUFFIX):
         found = pruned.read_record(path.with_name(path.name.removesuffix(pruned.SUFFIX)))
         return found.provenance if found else {}
-    if path.suffix != ".json" or path.name == CURVE:
+    if path.suffix != ".json" or path.name == CURVE_FILE:  # its numbers need no checkpoint
         return {}
     values = read_json_object(path)
     return {name: said for name, said in values.items() if isinstance(said, str) or name in MADE}

@@ -28,8 +28,8 @@ from cdm_cli.jobs.workspace.needs import Needs, find_needs, find_reasons_to_keep
 from cdm_cli.jobs.workspace.scores import read_scores
 from cdm_cli.jobs.workspace.stages import find_stage_weights, is_stage, select_readable
 from cdm_cli.jobs.workspace.stores import is_store_name, open_unlinked
+from cdm_cli.names import SWEEP_FILE
 
-SWEEP = "sweep.json"
 CHECKPOINT, IMAGES, LEFTOVER = "checkpoint", "images", "half a checkpoint"
 
 
@@ -124,7 +124,7 @@ def _find_older_than_whole(directory: Path, older: Sequence[Path]) -> Iterator[I
 
 def is_sweep(directory: Path) -> bool:
     """Whether a directory holds the points of a sweep."""
-    return is_directory(directory) and is_file(directory / SWEEP)
+    return is_directory(directory) and is_file(directory / SWEEP_FILE)
 
 
 def find_in_sweep(directory: Path, workspace: Path, runs: Path) -> Iterator[Item | Kept]:

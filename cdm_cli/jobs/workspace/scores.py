@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeGuard
 
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.workspace.look import is_directory, is_file, list_paths, read_json_object
+from cdm_cli.names import CURVE_FILE, SWEEP_FILE
 
 PREFERRED = "train"
 MOST_TABLES, LARGE = 500, 1e300
-DIRECTORIES = ("sweep.json", "curve.json")
+DIRECTORIES = (SWEEP_FILE, CURVE_FILE)
 Scores = dict[str, "Score"]
 
 

@@ -33,9 +33,9 @@ from cdm_cli.jobs.workspace.look import (
 )
 from cdm_cli.jobs.workspace.rows import Row, describe_or_tell_why
 from cdm_cli.jobs.workspace.scores import Score, Scores, is_number
+from cdm_cli.names import METRICS_FILE
 from cdm_cli.plans import StageFile
 
-METRICS = "metrics.jsonl"
 FID = "fid_"
 
 
@@ -124,7 +124,7 @@ def _describe(directory: Path, name: str, size: int, scores: Scores) -> Row:
         raise ema
     found = select_readable(seen)
     steps = [weights.step or 0 for weights in found if weights.name != "best"]
-    rows = list(read_last_rows(directory / METRICS))
+    rows = list(read_last_rows(directory / METRICS_FILE))
     if training:
         steps += [row["step"] for row in rows if type(row.get("step")) is int]
     done, of = max(steps, default=0), file.plan.training.steps
