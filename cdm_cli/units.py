@@ -1,6 +1,7 @@
-"""Bytes, seconds and operations in units of people: 20.8 GB, 2 h 39 min, 7.5 TFLOP."""
+"""Bytes, seconds and operations in units of people: 20.8 GB, 2 h 39 min, 7.5 TFLOP; 1 image."""
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+HISSING = ("s", "x", "ch", "sh")
 
 
 def format_disk(count: int) -> str:
@@ -38,6 +39,13 @@ def format_duration(seconds: float) -> str:
             return f"{whole} {name}" + (f" {left} {part}" if left else "")
     minutes, left = divmod(seconds, MINUTE)
     return " ".join([f"{minutes} min"] * bool(minutes) + [f"{left} s"] * bool(left))
+
+
+def format_count(num: int, noun: str) -> str:
+    """Return a number with what it counts, a noun in the singular: 1 image, 2 images, 0 classes."""
+    if num == 1:
+        return f"1 {noun}"
+    return f"{num} {noun}{'es' if noun.endswith(HISSING) else 's'}"
 
 
 def is_number(cell: object) -> bool:

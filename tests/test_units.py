@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdm_cli.units import format_disk, format_duration, format_memory
+from cdm_cli.units import format_count, format_disk, format_duration, format_memory
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ def test_a_time_has_two_units_and_never_sixty_of_one(seconds, said):
 )  # fmt: skip
 def test_bytes_have_three_digits_or_fewer(count, sold, held):
     assert (format_disk(count), format_memory(count)) == (sold, held)
+
+
+def test_one_thing_is_not_several():
+    nouns = ("image", "class", "super-resolution stage", "batch")
+    assert [format_count(1, noun) for noun in nouns] == [f"1 {noun}" for noun in nouns]
+    several = ("2 images", "2 classes", "2 super-resolution stages", "2 batches")
+    assert tuple(format_count(2, noun) for noun in nouns) == several
+    assert format_count(0, "class") == "0 classes"

@@ -1,6 +1,6 @@
 """What a page says of a Classification Accuracy Score: the score, each class, plot and images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def tell_score(out: Path) -> Iterator[Html]:
     lines = _read_classes(out)
     yield page.section(
         "Classes",
-        page.paragraph(_count_gains(lines)) if lines else Html(""),
+        page.paragraph(say_gains(lines)) if lines else Html(""),
         *_read_pictures(out),
         page.fold("every class", _tell_classes(lines)) if lines else Html(""),
     )
@@ -76,8 +76,11 @@ def _read_classes(out: Path) -> list[dict[str, Any]]:
     return [line.model_extra or {} for line in lines]
 
 
-def _count_gains(lines: list[dict[str, Any]]) -> str:
-    """Return how many classes gain and lose by samples, and of how many that is certain."""
+def say_gains(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many classes gain and lose by samples, and of how many that is certain.
+
+    lines: of `classes.json`, one for each class.
+    """
     gains = [line.get("gain") or 0 for line in lines]
     verdicts = [line.get("verdict") for line in lines]
     gain, lose = sum(x > 0 for x in gains), sum(x < 0 for x in gains)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from cdm_cli.data.disk import unlink
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.cas.files import BEST, CLASSES, CLASSES_CSV, PLOT, TABLE_CSV, WORST
+from cdm_cli.jobs.cas.page import say_gains
 from cdm_cli.jobs.cas.pictures import draw_extremes, draw_plot
 from cdm_cli.jobs.cas.plan import CasWork, TrainingSet
 from cdm_cli.jobs.cas.training import Outcome
@@ -37,12 +38,16 @@ Lines = list[dict[str, Any]]
 class CasResult:
     """The score beside that of real images, and the classes between which it differs most.
 
-    better_than_real: classes that gain by samples; certainly_better and certainly_worse: those
-    that gain, and lose, with certainty (`compare_classes`).
+    conclusion: how many classes gain and lose by samples, and of how many that is certain.
+    better_than_real: those that gain; certainly_better and certainly_worse: those that gain, and
+    lose, with certainty (`compare_classes`).
     """
+
+    unshown: ClassVar = ("better_than_real", "certainly_better", "certainly_worse")
 
     store: str
     metrics: MetricTable
+    conclusion: str
     better_than_real: int
     certainly_better: int
     certainly_worse: int
@@ -77,6 +82,7 @@ def write_score(
     return CasResult(
         store=work.samples.images.name,
         metrics=table,
+        conclusion=say_gains(lines),
         better_than_real=int((measure_gains(mine, theirs) > 0).sum()),
         certainly_better=[line["verdict"] for line in lines].count("better"),
         certainly_worse=[line["verdict"] for line in lines].count("worse"),
