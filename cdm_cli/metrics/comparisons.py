@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.table import Comparison, Labels, MetricRow
-from cdm_cli.metrics.verdicts import LEVEL, reach_verdicts
+from cdm_cli.metrics.verdicts import LEVEL, find_least_told, reach_verdicts
 
 HIGHEST = ("is", "accuracy")  # of these metrics more is better
 ALIKE = "not told apart"
 SPOKEN = {"fid": "FID", "is": "IS", "kid": "KID"}
 NAMED = 6  # points in a sentence
+LEAST = (
+    "{what} of {num} images a point tells no difference from the lowest under about {least:.2g}; "
+    "of {four}, none under {half:.2g}"
+)
 
 Named = Callable[[Labels], str]
 
@@ -102,6 +106,15 @@ class RankedRows:
         if len(self.rows) == 1:
             return f"{name} is the only point: {self._what} is {value}, compared with nothing."
         return f"{name} has the lowest {self._what}, {value}; how surely is not known."
+
+    def say_what_is_told(self) -> list[str]:
+        """Return a note: which differences so many images tell, where several points are tied."""
+        good = [one.point for one in self.good]
+        tied = [row for row in self.rows if row.extra in good]
+        if len(tied) < 2 or len({row.convention.num for row in tied}) > 1:
+            return []
+        least, num = find_least_told([row.estimate for row in tied]), tied[0].convention.num
+        return [LEAST.format(what=self._what, num=num, least=least, half=least / 2, four=4 * num)]
 
     def entitle(self, named: Named) -> str:
         """Return what was found in a few words."""

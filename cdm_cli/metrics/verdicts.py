@@ -120,6 +120,19 @@ def reach_verdicts(
     ]
 
 
+def find_least_told(estimates: Sequence[Estimate], *, level: float = LEVEL) -> float:
+    """Return about how much higher than the lowest a point has to be found to be called worse.
+
+    estimates: at least two that nothing tells apart. It is the statistic that one has to reach
+    among these, times the error of the one in the middle, which falls as the root of the number of
+    images. Raises ValueError as `measure_gaps` does.
+    """
+    y, lowest, _, error = measure_gaps(estimates)
+    null = compare_with_lowest(list_signs(y.shape[1])[:, None, :] * y).max(-1)
+    least = np.quantile(null, 1 - level, method="higher")
+    return float(least * np.median(np.delete(error, lowest)))
+
+
 def _name_standing(worse: bool, alone: bool) -> Standing:
     return "worse" if worse else "best" if alone else "as good as the best"
 

@@ -1,5 +1,7 @@
 """Mirrors cdm_cli/metrics/comparisons.py: a verdict on each point, and a sentence on all."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,24 @@ def test_the_sentence_names_the_fewer():
     )
     many = said([1.0] * 8 + [9.0] * 9)
     assert many.endswith("s = 0, s = 1, s = 2, s = 3, s = 4, s = 5 and 2 more.")
+
+
+def test_where_points_are_tied_a_note_says_which_differences_are_told():
+    (note,) = compare_rows(family([3.0, 1.0, 1.001])).say_what_is_told()
+    found = re.fullmatch(
+        "FID against train of 20 images a point tells no difference from the lowest "
+        r"under about ([\d.]+); of 80, none under ([\d.]+)", note,
+    )  # fmt: skip
+    assert found
+    least, half = map(float, found.groups())
+    near = compare_family(family([3.0, 1.0, 1.001]))[2]
+    assert near.difference < least < 5 * near.uncertainty
+    assert half == pytest.approx(least / 2, rel=0.1)
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, 9.0], [3.0, 1.0, 2.0]])
+def test_where_one_point_is_the_best_no_note_says_what_is_told(values):
+    assert compare_rows(family(values)).say_what_is_told() == []
 
 
 def test_what_has_no_leave_out_values_or_others_is_not_compared():

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.verdicts import compare_with_lowest, list_signs, measure_gaps, reach_verdicts
+from cdm_cli.metrics.verdicts import (
+    compare_with_lowest,
+    find_least_told,
+    list_signs,
+    measure_gaps,
+    reach_verdicts,
+)
 
 P, G = 13, 10
 
@@ -46,6 +52,26 @@ def test_points_tied_for_the_best_stay_beside_points_that_are_worse(rng):
         assert all(one.standing == "worse" for one in family[7:])
         wrong += any(one.standing == "worse" for one in family[:7])
     assert 1 <= wrong <= 11
+
+
+@pytest.mark.parametrize("num", [2, 5, P])
+def test_what_is_told_begins_at_the_least(rng, num):
+    """A point found above the lowest by half more is called worse, by half less it is not."""
+    told = {0.5: 0, 1.5: 0}
+    for _ in range(40):
+        y = 5 + correlated(rng, 0.8, num)
+        least = find_least_told(measured(y))
+        for share in told:
+            found = y.copy()
+            found[0] += y[1:].mean(1).min() + share * least - y[0].mean()
+            told[share] += reach_verdicts(measured(found))[0].standing == "worse"
+    assert told[0.5] <= 4
+    assert told[1.5] >= 34
+
+
+def test_four_times_as_many_images_tell_half_as_much(rng):
+    y = correlated(rng, 0.8)
+    assert find_least_told(measured(y / 2)) == pytest.approx(find_least_told(measured(y)) / 2)
 
 
 def test_what_differs_by_many_errors_is_told(rng):

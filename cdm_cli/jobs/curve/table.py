@@ -120,7 +120,8 @@ def name_point(point: Mapping[str, Any]) -> str:
 def make_table(points: Sequence[CurvePoint]) -> MetricTable:
     """Return the rows of all points, and a verdict on each against every reference."""
     rows = [row for point in points for row in point.rows]
-    table = MetricTable(comparisons=compare_family(rows), notes=explain_left_out(rows))
+    notes = [*explain_left_out(rows), *compare_points(points).say_what_is_told()]
+    table = MetricTable(comparisons=compare_family(rows), notes=notes)
     for point in points:
         table.extend(point.rows)
         for note in point.notes:

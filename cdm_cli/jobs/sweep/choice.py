@@ -153,13 +153,17 @@ def compare_points(points: Sequence[Judged]) -> list[Comparison]:
 
 
 def explain_verdicts(points: Sequence[Judged]) -> list[str]:
-    """Return notes on the verdicts: which are missing and why, and which points stand apart."""
+    """Return notes on the verdicts: which are missing and why, and which points stand apart.
+
+    Where several points are as good as the best, another one says which difference is told.
+    """
     families = _group_families(points)
     notes = [
         f"{name.replace('-', ' ')}: {line}" if name and len(families) > 1 else line
         for name, rows in families.items()
         for line in explain_left_out(rows)
     ]
+    notes += rank_points(points).say_what_is_told()
     apart = [name for name, rows in families.items() if name and compare_family(rows)]
     return [*notes, *(APART.format(name) for name in apart if len(families) > 1)]
 
