@@ -19,7 +19,7 @@ data, and what to type next.
 
 import errno
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 MEMORY_WORDS = (  # of CUDA, cuBLAS, torch, the C and C++ libraries, threads, the loader, oneDNN
@@ -27,6 +27,7 @@ MEMORY_WORDS = (  # of CUDA, cuBLAS, torch, the C and C++ libraries, threads, th
     "cannot allocate memory", "bad_alloc", "can't start new thread", "failed to map segment",
     "could not create a primitive",
 )  # fmt: skip
+PROPOSED = 5  # names beside the first
 LONGEST = 3000  # characters of a part of the line: damaged files can hold names of megabytes
 
 
@@ -59,6 +60,17 @@ def make_printable(text: str) -> str:
 def quote(word: object) -> str:
     """Return a path or a name as one word of a shell, for the command that an error advises."""
     return shlex.quote(str(word))
+
+
+def propose(flag: str, names: Sequence[object], what: str) -> str:
+    """Return the first of some things as what to type, and what else there is of the kind.
+
+    flag: "--model", or "name" where an argument takes it. what: "stage that fits low.h5".
+    """
+    first, *others = map(quote, names)
+    if not others:
+        return f"{flag} {first}: the only {what}"
+    return f"{flag} {first}, or another {what}: {', '.join(others[:PROPOSED])}"
 
 
 def _cut(part: str) -> str:

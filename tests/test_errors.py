@@ -20,7 +20,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NEXT = "next"
 # What an advice may hold as it is: numbers, flags, words of ours, and addresses.
 PLAIN = {
-    "advise_another(path)",  # which quotes
+    "advise_another(path)", "advise_training(part)",  # which quote
+    "advise_stage('base stage', header.directory)", "expected",  # a kind of stage
     "advised", "','.join(map(str, near))",  # numbers
     "', '.join(CLASS)", "', '.join(FILE)", "', '.join(LABEL)", "quarter",
     "MOST_SAMPLES // num_classes", "again", "axis", "blocks", "ctx.command_path",

@@ -18,7 +18,8 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.device import choose_precision, make_deterministic, pick_device
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.fill import Arrays
-from cdm_cli.jobs.sampling.headers import Header, read_header, require_base
+from cdm_cli.jobs.sampling.fitting import require_base
+from cdm_cli.jobs.sampling.headers import Header, read_header
 from cdm_cli.jobs.sampling.in_memory import plan_in_memory, sample_in_memory
 from cdm_cli.jobs.sampling.sample import make_work, tell_choices
 from cdm_cli.jobs.sampling.store_images import ImageArrays

@@ -9,10 +9,15 @@ from torch.overrides import TorchFunctionMode
 from cdm_cli.cascade.classifier import ClassifierStage
 from cdm_cli.cascade.saved import BEST, CHECKPOINTS, EMA, STEP_NAME, list_checkpoints
 from cdm_cli.cascade.stage import Stage, build_net
-from cdm_cli.cascade.stagefile import compute_stage_digest, find_stage, read_stage_file
+from cdm_cli.cascade.stagefile import (
+    compute_stage_digest,
+    find_stage,
+    other_kind_error,
+    read_stage_file,
+)
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import AnyStageConfig, ClassifierConfig
-from cdm_cli.errors import MismatchError, MissingError, UsageError, quote
+from cdm_cli.errors import MissingError, UsageError, quote
 from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
@@ -104,6 +109,5 @@ def load_diffusion_stage(
     """Load a base or super-resolution stage as `load_stage`; MismatchError for a classifier."""
     stage = load_stage(name_or_path, runs, weights, device, precision=precision)
     if isinstance(stage, ClassifierStage):
-        told = f"{find_stage(name_or_path, runs)} is a classifier, expected a diffusion stage"
-        raise MismatchError(told, next="name another stage")
+        raise other_kind_error(find_stage(name_or_path, runs), "classifier", "diffusion stage")
     return stage

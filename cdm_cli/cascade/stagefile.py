@@ -9,14 +9,23 @@ from pydantic import ValidationError
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import AnyStageConfig
 from cdm_cli.data import durable
-from cdm_cli.errors import BadInputError, MismatchError, MissingError, quote
+from cdm_cli.errors import BadInputError, CdmError, MismatchError, MissingError, propose, quote
+from cdm_cli.names import RUNS
 from cdm_cli.options.training import is_plain
 from cdm_cli.plans import StageFile
-from cdm_cli.sentences import find_fault_in, suggest_near
+from cdm_cli.sentences import find_fault_in, find_near, suggest_near
 from cdm_cli.settings import Settings
 
 STAGE_FILE = "stage.json"
 STAGE_LIMIT = 4 * 2**20  # JSON in memory is up to thirty times as large
+KINDS = {  # of stages, as errors call them, and as `stage.json` does
+    "base stage": ("base",), "super-resolution stage": ("sr",), "classifier": ("classifier",),
+    "diffusion stage": ("base", "sr"),
+}  # fmt: skip
+TRAIN = {
+    "base": "cdm train base --preset …", "sr": "cdm train sr --preset …",
+    "classifier": "cdm train features --preset classifier, then --features features",
+}  # fmt: skip
 M = TypeVar("M", bound=Settings)
 
 
@@ -104,3 +113,35 @@ def list_stages(runs: Path) -> list[str]:
         return []
     names = (path.name for path in runs.iterdir() if (path / STAGE_FILE).is_file())
     return sorted(name for name in names if not durable.is_unfinished(name))
+
+
+def other_kind_error(directory: Path, kind: str, expected: str) -> MismatchError:
+    """Return the error of a stage of one kind where one of another is expected, both of KINDS."""
+    return MismatchError(
+        f"{directory} is a {kind}, expected a {expected}", next=advise_stage(expected, directory)
+    )
+
+
+def advise_stage(expected: str, directory: Path, flag: str = "name") -> str:
+    """Return which stage of a kind to take for one that is none: the nearest name, or the only one.
+
+    It is looked for beside the one that was named, then in runs/; where there is none, the command
+    that trains one is returned. expected: of KINDS. flag: what names it.
+    """
+    kinds = KINDS[expected]
+    for home in (directory.parent, Path(RUNS)):
+        names = [name for name in list_stages(home) if _find_kind(home / name) in kinds]
+        if names:
+            first = find_near(directory.name, names)
+            told = sorted(names, key=lambda name: name not in first)
+            places = told if home == Path(RUNS) else [home / name for name in told]
+            return propose(flag, places, f"{expected} in {quote(home)}/")
+    return TRAIN[kinds[0]]
+
+
+def _find_kind(directory: Path) -> str:
+    """Return the kind of a stage as its file has it, "" where that cannot be read."""
+    try:
+        return read_stage_file(directory).plan.stage.kind
+    except CdmError:
+        return ""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cdm_cli.cascade.checkpoint import find_weights_file
@@ -16,6 +17,7 @@ from cdm_cli.jobs.curve.table import SavedWeights, read_curve
 from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.judging.probe_score import fill_in_steps
 from cdm_cli.jobs.runtime.same_stage import compute_config_digest
+from cdm_cli.jobs.sampling.fitting import advise_store, starts_from
 from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit, read_header
 from cdm_cli.jobs.sampling.judged_on import make_probe, open_generated
 from cdm_cli.jobs.sampling.probe import Probe
@@ -103,6 +105,9 @@ def _open_real_images(options: CurveOptions, header: Header, stack: ExitStack) -
     reason = describe_lowres_misfit(header, store, choose_part(store, None)[1])
     if reason:
         raise MismatchError(
-            f"{header.directory} and {ref} do not fit: {reason}", next="another --ref"
+            f"{header.directory} and {ref} do not fit: {reason}",
+            next=advise_store(
+                "--ref", ref, partial(starts_from, header), "another --ref", kind="prepared"
+            ),
         )
     return store

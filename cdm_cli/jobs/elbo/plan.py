@@ -10,9 +10,10 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.checkpoint import find_weights_file
 from cdm_cli.cascade.conditioning import check_s, find_nearest_s
 from cdm_cli.cascade.stagefile import find_stage
-from cdm_cli.data.store import Part, Store, open_store
+from cdm_cli.data.store import Store, open_store
 from cdm_cli.diffusion.schedules import find_index, from_config
 from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs.sampling.fitting import advise_store
 from cdm_cli.jobs.sampling.headers import Header, describe_misfit, read_header
 from cdm_cli.jobs.sampling.schedule_file import choose_chain
 from cdm_cli.jobs.sampling.store_images import StoreImages, choose_part, choose_rows
@@ -70,7 +71,7 @@ def plan_work(options: ElboOptions, stack: ExitStack) -> ElboWork:
     split, part = choose_part(store, options.split)
     for header in headers:
         find_weights_file(header.directory, options.sampling.weights)
-        _check_images(header, store, part)
+    _check_images(headers, store, options.split)
     for low, high in pairwise(headers):
         _check_pair(low, high)
     given = _choose_each_s(headers, options.s)
@@ -103,14 +104,26 @@ def _list_sides(header: Header) -> list[int]:
     return [header.config.model.resolution, *([conditioning.resolution] if conditioning else [])]
 
 
-def _check_images(header: Header, store: Store, part: Part) -> None:
-    """Raise MismatchError unless the part has the stage's images and classes."""
-    faults = (describe_misfit(header, store, part, side) for side in _list_sides(header))
-    if reason := next(filter(None, faults), ""):
+def _check_images(headers: Sequence[Header], store: Store, split: str | None) -> None:
+    """Raise MismatchError unless the store has the images and classes of all stages."""
+    if reason := _find_misfit(headers, split, store):
         raise MismatchError(
-            f"{header.directory} and {store.path} do not fit: {reason}",
-            next="another --ref, or cdm prepare with the stage's resolutions",
-        )
+            reason,
+            next=advise_store(
+                "--ref", store.path, lambda other: not _find_misfit(headers, split, other),
+                "another --ref, or cdm prepare with the stage's resolutions", kind="prepared",
+            ),
+        )  # fmt: skip
+
+
+def _find_misfit(headers: Sequence[Header], split: str | None, store: Store) -> str:
+    """Return the first stage that a split of a store does not fit, and why; "" if it fits all."""
+    part = choose_part(store, split)[1]
+    for header in headers:
+        faults = (describe_misfit(header, store, part, side) for side in _list_sides(header))
+        if reason := next(filter(None, faults), ""):
+            return f"{header.directory} and {store.path} do not fit: {reason}"
+    return ""
 
 
 def _check_pair(low: Header, high: Header) -> None:

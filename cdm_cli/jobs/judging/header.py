@@ -4,9 +4,11 @@ import hashlib
 from contextlib import ExitStack
 from pathlib import Path
 
+from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.judge import is_classifier_stage, is_inception, read_classifier
 from cdm_cli.jobs.judging.real import RealImages, open_real
+from cdm_cli.jobs.sampling.fitting import advise_store
 from cdm_cli.jobs.sampling.headers import Header, describe_misfit, read_weights_digest
 from cdm_cli.jobs.sampling.store_images import tell_kind
 from cdm_cli.metrics.inception import FILES, find_weights
@@ -24,20 +26,26 @@ def open_reference(path: Path, header: Header, stack: ExitStack, report: Report)
         with open_real(path) as real:  # whose images, unpacked, are not needed
             return real
     real = stack.enter_context(open_real(path))
-    side, store = header.config.model.resolution, real.store
-    faults: list[str] = []
-    if store is not None:
-        parts = store.parts.values()
-        faults = [describe_misfit(header, store, part, side, "makes") for part in parts]
-    if reason := next(filter(None, faults), ""):
+    if real.store is None:
+        return real
+    if reason := _find_misfit(header, real.store):
         raise MismatchError(
             f"--ref {path} does not fit {header.directory}: {reason}",
             kept="no output was made",
-            next="another --ref, or cdm prepare with the stage's resolution",
-        )
-    if store is not None:
-        tell_kind(store, report)
+            next=advise_store(
+                "--ref", path, lambda other: not _find_misfit(header, other),
+                "another --ref, or cdm prepare with the stage's resolution", kind="prepared",
+            ),
+        )  # fmt: skip
+    tell_kind(real.store, report)
     return real
+
+
+def _find_misfit(header: Header, store: Store) -> str:
+    """Return how the images of a store differ from those that a stage makes, "" if they do not."""
+    side = header.config.model.resolution
+    faults = (describe_misfit(header, store, part, side, "makes") for part in store.parts.values())
+    return next(filter(None, faults), "")
 
 
 def identify_judge(options: FeatureOptions, runs: Path = Path(RUNS)) -> dict[str, str]:

@@ -9,7 +9,7 @@ import torch
 
 from cdm_cli.cascade.checkpoint import load_stage
 from cdm_cli.cascade.classifier import ClassifierStage
-from cdm_cli.cascade.stagefile import find_stage, read_stage_file
+from cdm_cli.cascade.stagefile import advise_stage, find_stage, read_stage_file
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.errors import BadInputError, MismatchError, MissingError
 from cdm_cli.metrics.features import ClassifierExtractor, FeatureExtractor
@@ -18,7 +18,6 @@ from cdm_cli.names import RUNS
 from cdm_cli.options.judging import FeatureOptions
 
 ENTRY_POINTS = "cdm.features"
-TRAIN_A_JUDGE = "cdm train features --preset classifier, then --features features"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ def is_classifier_stage(options: FeatureOptions, runs: Path = Path(RUNS)) -> boo
         find_stage(name, runs)
     except MissingError as error:
         if not entry_points(group=ENTRY_POINTS, name=name):
-            raise MissingError(f"--features {name}: {error.what}", next=TRAIN_A_JUDGE) from None
+            advised = advise_stage("classifier", runs / name, "--features")
+            raise MissingError(f"--features {name}: {error.what}", next=advised) from None
         return False
     return True
 
@@ -74,7 +74,7 @@ def read_classifier(name: str, runs: Path) -> tuple[Path, ClassifierConfig]:
     if not isinstance(config, ClassifierConfig):
         raise MismatchError(
             f"--features {name}: this stage draws images, a judge must be a classifier",
-            next=TRAIN_A_JUDGE,
+            next=advise_stage("classifier", directory, "--features"),
         )
     return directory, config
 

@@ -6,10 +6,12 @@ given. Without a store of these, real images stand for them.
 
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs.sampling.fitting import advise_store, starts_from
 from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit
 from cdm_cli.jobs.sampling.probe import Probe, choose_s, make_base_probe, make_sr_probe
 from cdm_cli.jobs.sampling.store_images import choose_part, choose_rows, tell_rows
@@ -41,7 +43,13 @@ def open_generated(
         raise MismatchError(
             f"{flag} {path} does not fit {header.directory}: {reason}",
             kept="no output was made",
-            next="cdm sample draws what it starts from",
+            next=advise_store(
+                flag,
+                path,
+                partial(starts_from, header),
+                "cdm sample draws what it starts from",
+                kind="samples",
+            ),
         )
     tell_rows(store, None, num, report)
     return store

@@ -22,7 +22,8 @@ from cdm_cli.jobs.sampling.classes import (
 )
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.fill import SamplingResult, fill_store
-from cdm_cli.jobs.sampling.headers import Header, find_base_stage
+from cdm_cli.jobs.sampling.fitting import find_base_stage
+from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.like import count_like
 from cdm_cli.jobs.sampling.provenance import spell_command
 from cdm_cli.jobs.sampling.ready import check_output, make_stage_ready

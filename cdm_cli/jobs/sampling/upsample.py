@@ -29,7 +29,8 @@ from cdm_cli.jobs.sampling.classes import describe_empty
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.defaults import fill_defaults, tell_applied
 from cdm_cli.jobs.sampling.fill import SamplingResult, fill_store
-from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
+from cdm_cli.jobs.sampling.fitting import find_fitting_stage, tell_stage
+from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.provenance import make_store_parent, spell_command
 from cdm_cli.jobs.sampling.ready import check_output, make_stage_ready
 from cdm_cli.jobs.sampling.schedule_file import choose_chain, tell_schedule

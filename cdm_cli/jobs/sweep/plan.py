@@ -17,7 +17,8 @@ from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.sampling import upsample
-from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
+from cdm_cli.jobs.sampling.fitting import find_fitting_stage, tell_stage
+from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.store_images import choose_part, find_maker, tell_rows
 from cdm_cli.jobs.sweep.point import (
     DECIDED,

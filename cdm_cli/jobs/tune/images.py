@@ -19,7 +19,8 @@ from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, MissingError, UsageError
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.classes import assign_labels
-from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, read_header
+from cdm_cli.jobs.sampling.fitting import find_fitting_stage
+from cdm_cli.jobs.sampling.headers import Header, read_header
 from cdm_cli.jobs.sampling.schedule_file import FreshBy
 from cdm_cli.jobs.sampling.store_images import (
     RowIndices,

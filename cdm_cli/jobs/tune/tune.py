@@ -18,7 +18,7 @@ from typing import Any
 from cdm_cli.data.lock import hold_file
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import estimate_cost
-from cdm_cli.jobs.sampling.headers import tell_stage
+from cdm_cli.jobs.sampling.fitting import tell_stage
 from cdm_cli.jobs.tune import begin as beginning
 from cdm_cli.jobs.tune.begin import Beginning
 from cdm_cli.jobs.tune.found import TuneResult, describe_search

@@ -23,7 +23,7 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.exchange import export
 from cdm_cli.jobs.exchange.import_any import run
-from cdm_cli.jobs.sampling.headers import find_fitting_stage
+from cdm_cli.jobs.sampling.fitting import find_fitting_stage
 from cdm_cli.options.files import ExportOptions, ImportOptions
 from tests.asking import as_typed
 from tests.drawings import COLOURS, class_images, encoded, pixels, write_folder

@@ -2,7 +2,7 @@
 
 Z_s of three origins, labels carried on, misfits caught.
 
-Here too: cost.py, headers.py.
+Here too: cost.py.
 """
 
 import numpy as np
