@@ -8,7 +8,14 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cdm_cli.api.asked import make_options
+from cdm_cli.api.asked import (
+    list_numbers,
+    make_options,
+    require_array,
+    require_loaded,
+    require_pixels,
+    take_integers,
+)
 from cdm_cli.api.reading import NOTHING, Samples
 from cdm_cli.api.warned import choose_report
 from cdm_cli.cascade.checkpoint import load_diffusion_stage
@@ -97,10 +104,10 @@ def load_stage(
 def sample(
     stage: LoadedStage,
     *,
-    classes: str | Sequence[int] | None = None,
+    classes: str | int | Sequence[int] | None = None,
     num: int | None = None,
     per_class: int | None = None,
-    keep_s: Sequence[int] = (),
+    keep_s: int | Sequence[int] = (),
     seed: int = 0,
     report: Report | None = None,
     **how: Unpack[How],
@@ -111,9 +118,11 @@ def sample(
     states are returned as `z`. report: hears of progress, and what the command
     would say; without one, that is a warning. Raises CdmError for what cannot be.
     """
-    listed = classes if isinstance(classes, str | None) else ",".join(map(str, classes))
+    require_loaded("stage", stage, LoadedStage, "load_stage")
+    named = classes if isinstance(classes, str | None) else list_numbers(classes)
+    listed = ",".join(map(str, named)) if isinstance(named, tuple) else named
     options = make_options(
-        SampleOptions, classes=listed, num=num, per_class=per_class, keep_s=tuple(keep_s),
+        SampleOptions, classes=listed, num=num, per_class=per_class, keep_s=list_numbers(keep_s),
         sampling=_sampling(stage, seed, how),
     )  # fmt: skip
     work, told = make_work(require_base(stage.header), options), choose_report(report)
@@ -129,7 +138,7 @@ def upsample(
     s: int | None = None,
     z_s: NDArray[np.float16] | None = None,
     ids: ArrayLike | None = None,
-    keep_s: Sequence[int] = (),
+    keep_s: int | Sequence[int] = (),
     seed: int = 0,
     report: Report | None = None,
     **how: Unpack[How],
@@ -141,13 +150,17 @@ def upsample(
     by a process of the stage's z_schedule (truncated); without them the images are noised to s
     (non-truncated). ids: by default 0..N-1. Raises CdmError for what cannot be.
     """
+    require_loaded("stage", stage, LoadedStage, "load_stage")
+    require_pixels("images", images)
+    if z_s is not None:
+        require_array("z_s", z_s, "float16 [N, h, w, C]")
     options = make_options(
         UpsampleOptions, s=s, augment="non-truncated" if z_s is None else "truncated",
-        keep_s=tuple(keep_s), sampling=_sampling(stage, seed, how),
+        keep_s=list_numbers(keep_s), sampling=_sampling(stage, seed, how),
     )  # fmt: skip
-    own_ids = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
+    own_ids = take_integers("ids", np.arange(len(images)) if ids is None else ids, len(images))
     z: Mapping[int, Any] = NOTHING if z_s is None or s is None else {s: z_s}
-    given = ImageArrays(images, np.asarray(labels, np.int64), own_ids, z)
+    given = ImageArrays(images, take_integers("labels", labels, len(images)), own_ids, z)
     work, told = plan_in_memory(stage.header, given, options), choose_report(report)
     tell_settings(options, work, told)
     tell_unseen_classes(work, given.labels, told)

@@ -1,13 +1,13 @@
 """Numbers of images in memory: what `cdm eval` says of stores, with its errors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cdm_cli.api.asked import make_options
+from cdm_cli.api.asked import make_options, require_loaded, require_pixels, take_integers
 from cdm_cli.api.reading import Samples
 from cdm_cli.api.warned import choose_report
 from cdm_cli.errors import MismatchError, UsageError, quote
@@ -72,8 +72,9 @@ def reference(
     judge = _load(features)
     images = _as_image_set("real", real, judge)
     session = judge.session(report)
-    seen = collect(images, judge.judge.extractor, session, uncertain=False)
-    return Reference.of("real", seen, "")
+    extractor = judge.judge.extractor
+    seen = Reference.of("real", collect(images, extractor, session, uncertain=False), "")
+    return replace(seen, judge=extractor.digest, resolution=images.resolution)
 
 
 def evaluate(
@@ -91,12 +92,15 @@ def evaluate(
     classes. metrics: of "fid", "is", "kid", "prdc", "accuracy". Raises CdmError.
     """
     names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    make_options(EvalOptions, metrics=names)
+    make_options(EvalOptions, metrics=names, seed=seed)
     if odd := [name for name in names if name not in OF_ARRAYS]:
         raise UsageError(f"metrics: {odd[0]} takes stores", next=f"cdm eval {quote(odd[0])}")
     judge = _load(features)
     images = _as_image_set("samples", samples, judge)
     against = real if isinstance(real, Reference) else reference(real, features=judge)
+    _check_fits(images, against, judge)
+    if "accuracy" in names:
+        _check_labels(images, judge)
     panel = Panel(judge.judge, [against], judge.session(report))
     return measure(panel, images, names, seed=seed)
 
@@ -116,18 +120,41 @@ def fid(
 
 
 def _load(features: str | LoadedJudge) -> LoadedJudge:
-    return load_judge(features) if isinstance(features, str) else features
+    judge = load_judge(features) if isinstance(features, str) else features
+    return require_loaded("features", judge, LoadedJudge, "load_judge")
+
+
+def _check_fits(samples: ImageSet, real: Reference, judge: LoadedJudge) -> None:
+    """Raise MismatchError where samples and real images would be compared in two ways."""
+    if real.judge and real.judge != judge.judge.extractor.digest:
+        raise MismatchError(
+            "the real images were judged by another judge", next="features=, as for the reference"
+        )
+    if real.resolution and real.resolution != samples.resolution:
+        raise MismatchError(
+            f"samples have {samples.resolution} pixels, the real images {real.resolution}",
+            next=f"cdm_cli.read(…, resolution={samples.resolution})",
+        )
+
+
+def _check_labels(images: ImageSet, judge: LoadedJudge) -> None:
+    K, labels = len(judge.classes), images.labels
+    if images.classes and images.num and not 0 <= labels.min() <= labels.max() < K:
+        raise MismatchError(
+            f"labels outside 0..{K - 1}, the classes of the judge",
+            next="labels are places among the judge's classes",
+        )
 
 
 def _as_image_set(name: str, given: Images, judge: LoadedJudge) -> ImageSet:
     """Return images in memory as an ImageSet; images without labels are all of class 0."""
     images = given.images if isinstance(given, Samples) else given
-    if images.dtype != np.uint8 or images.ndim != 4 or not 1 <= images.shape[3] <= 4:
-        raise MismatchError(
-            f"{name} are {images.dtype} {list(images.shape)}, expected uint8 [N, H, W, C]",
-            next="cdm_cli.read gives such arrays",
-        )
+    require_pixels(name, images)
     rows = np.arange(len(images))
     if not isinstance(given, Samples):
         return ImageSet(name, "", images, rows, rows, np.zeros_like(rows), ())
-    return ImageSet(name, "", images, rows, given.ids, given.labels, judge.classes)
+    ids, labels = (
+        take_integers(f"{what} of {name}", each, len(images))
+        for what, each in (("ids", given.ids), ("labels", given.labels))
+    )
+    return ImageSet(name, "", images, rows, ids, labels, judge.classes)

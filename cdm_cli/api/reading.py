@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 
+from cdm_cli.api.asked import list_numbers, make_options
 from cdm_cli.api.warned import choose_report
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.jobs.sampling.store_images import (
@@ -36,13 +39,21 @@ class Samples(NamedTuple):
     z: Mapping[int, NDArray[np.float16]] = NOTHING
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Which images are read: of which resolution and how many, None: the highest, and all."""
+
+    resolution: Annotated[int | None, Ge(1)] = None
+    num: Annotated[int | None, Ge(1)] = None
+
+
 def read(
     store: Store | Path | str,
     *,
     split: str | None = None,
     resolution: int | None = None,
     num: int | None = None,
-    z: Sequence[int] = (),
+    z: int | Sequence[int] = (),
 ) -> Samples:
     """Read a finished store into memory, every block compared with its digest.
 
@@ -51,15 +62,19 @@ def read(
     states are read as well. Raises CdmError for what is not there, and for a store that is damaged
     or unfinished.
     """
+    asked = make_options(Rows, resolution=resolution, num=num)
     with ExitStack() as stack:
         opened = store if isinstance(store, Store) else stack.enter_context(open_store(store))
         opened.require_finished()
         _, part = choose_part(opened, split)
-        side, times = choose_resolution(opened, part, resolution), choose_kept_times(z)
+        side, times = (
+            choose_resolution(opened, part, asked.resolution),
+            choose_kept_times(list_numbers(z)),
+        )
         for s in times:
             check_states(opened, part, s)
-        tell_rows(opened, split, num, choose_report(None))
-        rows = choose_rows(opened, part, num)
+        tell_rows(opened, split, asked.num, choose_report(None))
+        rows = choose_rows(opened, part, asked.num)
         part.check(rows)
         return Samples(
             np.array(part.images(side)[rows]),

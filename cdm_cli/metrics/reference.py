@@ -28,7 +28,8 @@ class Reference:
 
     name: "train", "val" or a file name. num: how many images, None where the file does not
     say. features [M, D] and ids [M]: what kernel and neighbour metrics compare with, or None.
-    digest: of the images, or of the file that brought the statistics.
+    digest: of the images, or of the file that brought the statistics. judge: the digest of what
+    judged them, resolution: theirs, of statistics in memory; a file has both in its key.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Reference:
     digest: str
     features: NDArray[np.float32] | None = None
     ids: NDArray[np.int64] | None = None
+    judge: str = ""
+    resolution: int | None = None
 
     @cached_property
     def gaussian(self) -> FeatureGaussian:
@@ -78,7 +81,13 @@ class Reference:
                 raise ValueError("their SHA-256 is another")
             about = json.loads(metadata["cdm"])
             found = cls(
-                name=str(about["name"]), num=about["num"], digest=str(about["digest"]), **tensors
+                name=str(about["name"]),
+                num=about["num"],
+                digest=str(about["digest"]),
+                mu=tensors["mu"],
+                sigma=tensors["sigma"],
+                features=tensors.get("features"),
+                ids=tensors.get("ids"),
             )
             fits = about["key"] == key and found._fits(feature_dim)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:

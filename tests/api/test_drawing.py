@@ -35,6 +35,8 @@ def test_numbers_of_numpy_and_names_of_classes_do():
     again = cdm.sample(base, num=4, classes=[1], seed=3, steps=2)
     np.testing.assert_array_equal(drawn.images, again.images)
     assert len(cdm.sample(base, per_class=2, steps=1).images) == 6
+    one = cdm.sample(base, num=2, classes=1, keep_s=5, steps=2)  # as [1] and [5]
+    assert (one.labels.tolist(), list(one.z)) == ([1, 1], [5])
 
 
 def test_progress_is_reported():
@@ -51,11 +53,12 @@ def test_progress_is_reported():
         (UsageError, "--classes 7: the classes are 0-2", {"classes": [7]}),
         (UsageError, "--num and --per-class exclude each other", {"num": 3, "per_class": 1}),
         (UsageError, "stepps: there is no such setting; did you mean steps", {"stepps": 3}),
+        (UsageError, "stage is of type str, expected what load_stage returns", {"stage": "base"}),
     ],
 )
 def test_what_sample_cannot_do(kind, words, wrong):
     with pytest.raises(kind, match=words):
-        cdm.sample(load("base"), **wrong)
+        cdm.sample(**{"stage": load("base")} | wrong)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +70,14 @@ def test_what_sample_cannot_do(kind, words, wrong):
          {"images": np.zeros((3, 9, 8, 3), np.uint8)}),
         (MismatchError, "images are float32", {"images": IMAGES.astype(np.float32)}),
         (MismatchError, "z_s are float32", {"z_s": np.zeros((3, 8, 8, 3), np.float32)}),
+        (MismatchError, "images are of type str, expected uint8", {"images": "lowres.h5"}),
+        (MismatchError, "z_s are of type list, expected float16", {"z_s": [0, 1, 2]}),
         (MismatchError, "2 labels for 3 images", {"labels": [0, 1]}),
-        (MismatchError, r"starts from uint8 \[2, 8, 8, 3\]", {"ids": [0, 1]}),
+        (MismatchError, "labels are no whole numbers", {"labels": [0, 1.5, 2]}),
+        (MismatchError, "labels are no whole numbers", {"labels": [0, float("nan"), 2]}),
+        (MismatchError, "labels are no whole numbers", {"labels": ["disk", "ring", "disk"]}),
+        (MismatchError, "2 ids for 3 images", {"ids": [0, 1]}),
+        (MismatchError, "ids are no whole numbers", {"ids": [0, 0.5, 1]}),
         (BadInputError, "labels outside 0..2", {"labels": [0, 1, 3]}),
         (BadInputError, "labels outside 0..2", {"labels": [-1, 1, 2]}),
         (UsageError, "there are no images", {"images": IMAGES[:0], "labels": []}),

@@ -32,6 +32,7 @@ def test_states_that_were_kept(tmp_path):
     found = cdm.read(path, z=[7, 0])
     np.testing.assert_array_equal(found.z[7], arrays["z/7"])
     assert list(found.z) == [7]
+    assert list(cdm.read(path, z=3).z) == [3]
     assert cdm.read(path).z == {}
     with pytest.raises(MismatchError, match="has no z_s for s = 4, only for 3, 7"):
         cdm.read(path, z=[4])
@@ -42,6 +43,8 @@ def test_what_is_not_there(prepared, tmp_path):
         (UsageError, "--resolution 32", {"resolution": 32}),
         (UsageError, "--split test", {"split": "test"}),
         (UsageError, "--num 13", {"num": 13}),
+        (UsageError, "num = 0: expected 1 or more", {"num": 0}),
+        (UsageError, "num = 2.5: expected a whole number", {"num": 2.5}),
     ):
         with pytest.raises(kind, match=words):
             cdm.read(prepared, **wrong)

@@ -71,13 +71,10 @@ def _check_fits(header: Header, given: ImageArrays, s: int) -> None:
                 f"{np.dtype(dtype)} {list(shape)}",
                 next="cdm_cli.read gives such arrays",
             )
-    if given.labels.shape != shape[:1]:
-        raise MismatchError(
-            f"{len(given.labels)} labels for {shape[0]} images", next="one for each"
-        )
     if model.num_classes and not 0 <= given.labels.min() <= given.labels.max() < model.num_classes:
         raise BadInputError(
-            f"labels outside 0..{model.num_classes - 1}, the classes of {header.directory}"
+            f"labels outside 0..{model.num_classes - 1}, the classes of {header.directory}",
+            next="labels are places among the classes of the stage",
         )
 
 
