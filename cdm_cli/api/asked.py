@@ -29,7 +29,7 @@ def require_loaded(name: str, given: object, kind: type[O], loader: str) -> O:
     if not isinstance(given, kind):
         raise UsageError(
             f"{name} is of type {type(given).__name__}, expected what {loader} returns",
-            next=f"cdm_cli.{loader}(…)",
+            next="help() in Python says what it takes",
         )
     return given
 
@@ -60,7 +60,7 @@ def take_integers(name: str, values: object, num: int) -> NDArray[np.int64]:
     """
     found = np.asarray(cast("Any", values))
     if found.size and (found.dtype.kind not in "iuf" or not _are_whole(found)):
-        raise MismatchError(f"{name} are no whole numbers", next=f"{name} as int64 [N]")
+        raise MismatchError(f"{name} are no whole numbers", next="an array int64 [N]")
     if found.shape != (num,):
         shape = str(len(found)) if found.ndim == 1 else str(list(found.shape))
         raise MismatchError(f"{shape} {name} for {num} images", next="one for each")

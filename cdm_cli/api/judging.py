@@ -133,7 +133,7 @@ def _check_fits(samples: ImageSet, real: Reference, judge: LoadedJudge) -> None:
     if real.resolution and real.resolution != samples.resolution:
         raise MismatchError(
             f"samples have {samples.resolution} pixels, the real images {real.resolution}",
-            next=f"cdm_cli.read(…, resolution={samples.resolution})",
+            next="cdm_cli.read(…, resolution=) for both",
         )
 
 
