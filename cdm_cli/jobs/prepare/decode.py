@@ -6,12 +6,14 @@ used leaves a row of zeros with a negative id, which `jobs/prepare/prepare.py` t
 
 import multiprocessing as mp
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,12 +27,12 @@ from cdm_cli.data.prepared import ImageRecipe, prepare_image
 from cdm_cli.data.schema import PartName
 from cdm_cli.data.sources import Source
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import BadInputError, MemoryFloorError
-from cdm_cli.jobs.runtime.handover import Handover, hand_over
+from cdm_cli.errors import BadInputError, MemoryFloorError, StoppedError
+from cdm_cli.jobs.runtime.ends import AGAIN, name_cause
+from cdm_cli.jobs.runtime.handover import Handover, hand_over, start_processes
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import describe_complete
 from cdm_cli.report import Report
-from cdm_cli.signals import hold_back_signals
 
 AHEAD = 2  # blocks that wait for each process
 LEFT_OUT = -1  # id of row i where its image cannot be used: LEFT_OUT - i
@@ -86,8 +88,8 @@ def fill_part(part: Part, path: Path, images: Images, workers: int, report: Repo
     """Make the blocks that are missing; return how many images took which conversion.
 
     path: of the store, for the processes that join. Raises StoppedError when asked to stop, once
-    the blocks in hand are written; what `write_block` raises; MemoryFloorError where a process was
-    killed.
+    the blocks in hand are written, or where a process died; what `write_block` raises;
+    MemoryFloorError where one was killed.
     """
     missing, conversions = part.list_missing(), Counter[str]()
     what = f"prepare {part.name}"
@@ -122,35 +124,61 @@ def _write_with_processes(
     """Yield (block, what happened) as they come; when asked to stop, those in hand only."""
     with hand_over(images) as handed:
         starts = _join, (path, part.name, handed)
-        with hold_back_signals():
+        with start_processes(handed):
             pool = ProcessPoolExecutor(min(workers, len(missing)), mp.get_context("spawn"), *starts)
-        yield from _decode_in_pool(pool, missing, AHEAD * workers, stop)
+        yield from _decode_in_pool(pool, handed, missing, AHEAD * workers, stop)
 
 
 def _decode_in_pool(
-    pool: ProcessPoolExecutor, missing: Sequence[int], ahead: int, stop: Stop
+    pool: ProcessPoolExecutor,
+    handed: Handover[Images],
+    missing: Sequence[int],
+    ahead: int,
+    stop: Stop,
 ) -> Iterator[tuple[int, Counter[str]]]:
     todo = list(reversed(missing))
     running: dict[Future[Counter[str]], int] = {}
+    started: dict[int, BaseProcess] = {}
     try:
         while running or (todo and not stop.asked):
             while todo and len(running) < ahead and not stop.asked:
                 b = todo.pop()
-                with hold_back_signals():  # a process may be started here
-                    running[pool.submit(_write_block_of_worker, b)] = b
+                with start_processes(handed):  # one may be started here
+                    running[_submit(pool, b)] = b
+                started |= getattr(pool, "_processes", None) or {}  # of a broken pool, None
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 yield running.pop(future), future.result()
             if stop.asked:
                 running = {future: b for future, b in running.items() if not future.cancel()}
     except BrokenProcessPool:
-        raise MemoryFloorError(
-            "a process that decodes images was killed (out of memory?)",
-            kept="finished blocks are kept",
-            next="fewer --workers; the same command continues",
-        ) from None
+        pool.shutdown(cancel_futures=True)  # after which all of them have ended
+        raise _broken_error([process.exitcode for process in started.values()]) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, b: int) -> Future[Counter[str]]:
+    """Have block b written. Raises BrokenProcessPool also for a pool that breaks meanwhile."""
+    try:
+        return pool.submit(_write_block_of_worker, b)
+    except OSError as error:
+        if str(error) != "handle is closed":
+            raise
+        raise BrokenProcessPool from None
+
+
+def _broken_error(exit_codes: Sequence[int | None]) -> MemoryFloorError | StoppedError:
+    """Return the error of processes of which one ended too early; the others were asked to."""
+    told = [code for code in exit_codes if code not in (None, 0, -signal.SIGTERM)]
+    what, kept = "a process that decodes images", "finished blocks are kept"
+    if told and -signal.SIGKILL not in told:
+        return StoppedError(f"{what} died{name_cause(told[0])}", kept=kept, next=AGAIN)
+    return MemoryFloorError(
+        f"{what} was killed (out of memory?)",
+        kept=kept,
+        next="fewer --workers; the same command continues",
+    )
 
 
 _joined: dict[str, Any] = {}

@@ -69,7 +69,7 @@ def conclude(ends: dict[int, Message], size: int, stop: Stop) -> Any:
             stopped = content == StoppedError.exit_code  # at once: it had nothing to save
             raise StoppedError(
                 f"process {rank} of {size} "
-                + ("was stopped" if stopped else f"died{_name_cause(content)}"),
+                + ("was stopped" if stopped else f"died{name_cause(content)}"),
                 kept=KEPT,
                 next=AGAIN,
             )
@@ -112,7 +112,7 @@ def _raise_first(errors: list[Any]) -> None:
         raise kind(what, kept=kept, next=then)
 
 
-def _name_cause(exit_code: int | None) -> str:
+def name_cause(exit_code: int | None) -> str:
     """Return what an exit code tells, as ": killed by SIGKILL (out of memory?)"."""
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name

@@ -7,12 +7,17 @@ multiprocessing writes it into a pipe whose other end it holds open itself: more
 import mmap
 import os
 import pickle
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from multiprocessing import reduction
+from types import ModuleType
 from typing import Any, Generic, Self, TypeVar
 
+from cdm_cli.signals import hold_back_signals
+
 T = TypeVar("T")
+MAIN = "__main__"
 
 
 class Handover(Generic[T]):
@@ -25,6 +30,11 @@ class Handover(Generic[T]):
         """Return the value, each time and in each process another object."""
         with mmap.mmap(self._fd, 0, prot=mmap.PROT_READ) as content:
             return pickle.loads(content)
+
+    def refers_to(self, module: str) -> bool:
+        """Whether something in the value is defined in a module, which it takes to load it."""
+        with mmap.mmap(self._fd, 0, prot=mmap.PROT_READ) as content:
+            return content.find(module.encode()) >= 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._inherit, (reduction.DupFd(self._fd),)
@@ -41,3 +51,21 @@ def hand_over(value: T) -> Generator[Handover[T]]:
         pickle.dump(value, file, pickle.HIGHEST_PROTOCOL)
         file.flush()
         yield Handover(file.fileno())
+
+
+@contextmanager
+def start_processes(handed: Handover[Any]) -> Generator[None]:
+    """Spawn processes while entered: they hear no signal yet, and do not run the caller's program.
+
+    multiprocessing has each of them run the file of the main program again, to find what is defined
+    there. A program on standard input has none, and one without `if __name__ == "__main__"` would
+    do all of its work once more; so it runs only where what is handed over refers to it.
+    """
+    main = sys.modules[MAIN]
+    with hold_back_signals():
+        if not handed.refers_to(MAIN):
+            sys.modules[MAIN] = ModuleType(MAIN)
+        try:
+            yield
+        finally:
+            sys.modules[MAIN] = main

@@ -25,12 +25,12 @@ from cdm_cli.errors import CdmError, StoppedError
 from cdm_cli.jobs.runtime.agreement import Facts
 from cdm_cli.jobs.runtime.device import check_processes
 from cdm_cli.jobs.runtime.ends import Ends, conclude, name_end
-from cdm_cli.jobs.runtime.handover import Handover, hand_over
+from cdm_cli.jobs.runtime.handover import Handover, hand_over, start_processes
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
-from cdm_cli.signals import hold_back_signals, leave_when_asked, release_signals
+from cdm_cli.signals import leave_when_asked, release_signals
 from cdm_cli.translation import as_cdm_error
 
 Family = list[tuple[BaseProcess, Any]]  # each process, and the pipe from which to hear it
@@ -122,7 +122,7 @@ def _start(rank: int, handed: Handover[tuple[Task[Any], World]]) -> tuple[BasePr
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_run_child, args=(rank, handed, theirs), daemon=True)
-    with hold_back_signals():  # which `_run_child` hears once it can tell what to do
+    with start_processes(handed):  # signals are heard once `_run_child` can tell what to do
         process.start()
     theirs.close()
     return process, ours
