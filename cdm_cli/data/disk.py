@@ -7,11 +7,13 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cdm_cli.errors import CdmError, DiskError, MissingError, quote
+from cdm_cli.units import format_disk
 
 SYNC_FILE_RANGE_WRITE = 2
 ADVICE = {
@@ -20,6 +22,7 @@ ADVICE = {
     **dict.fromkeys((errno.ENOTDIR, errno.EISDIR), "a name that is free"),
     errno.ENAMETOOLONG: "a shorter name",
 }
+UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial")  # what `durable.make_partial` makes
 Bytes = bytes | memoryview
 
 
@@ -96,10 +99,15 @@ def no_place_error(path: Path) -> DiskError:
 def disk_error(path: Path, error: OSError) -> CdmError:
     """Return the DiskError that tells of a failed system call."""
     return DiskError(
-        f"{path} cannot be written: {error.strerror or error}",
+        f"{_name_finished(path)} cannot be written: {error.strerror or error}",
         kept="what was finished before is safe",
         next=ADVICE.get(error.errno or 0, "see to the disk, then rerun"),
     )
+
+
+def _name_finished(path: Path) -> Path:
+    """Return what a path is called once it is finished; who asked for it knows no other name."""
+    return Path(*(UNFINISHED.sub(r"\1", part) for part in path.parts))
 
 
 def make_directory(path: Path) -> None:
@@ -188,20 +196,33 @@ def check_room(path: Path, size: int) -> None:
     """Raise, without writing, what creating a file of `size` bytes would: no directory, no room."""
     if not path.parent.is_dir():
         raise no_directory_error(path.parent)
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    _check_place(path, path.parent, size)
+
+
+def check_room_in(directory: Path, size: int = 0) -> None:
+    """Raise, without writing, what making a directory with `size` bytes in it would."""
+    _check_place(directory, find_existing(directory), size)
+
+
+def _check_place(path: Path, above: Path, size: int) -> None:
+    """Check that path, or what it needs, can be made in a directory above it."""
+    if not os.access(above, os.W_OK | os.X_OK):
         raise disk_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     with translate_disk_errors(path):
-        space = os.statvfs(path.parent)
+        space = os.statvfs(above)
         if not space.f_blocks:
-            raise no_place_error(path)
+            raise no_place_error(above / path.name)
         _check_free(path, space, size)
 
 
 def _check_free(path: Path, space: os.statvfs_result, size: int) -> None:
     free = space.f_bavail * space.f_frsize
     if size > free:
+        needed, there = format_disk(size), format_disk(free)
+        if needed == there:  # nearly
+            needed, there = f"{size:,} B", f"{free:,} B"
         raise DiskError(
-            f"{path} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB are free",
+            f"{_name_finished(path)} needs {needed}, {there} are free",
             kept="nothing was written",
             next="free space, or name another disk",
         )

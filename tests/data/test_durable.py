@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -189,11 +190,37 @@ def test_a_new_name_is_never_taken_twice(tmp_path, monkeypatch, kernel):
 
 def test_more_than_the_disk_has_is_refused_beforehand(tmp_path):
     with durable.make_partial(tmp_path / "a") as (fd, temporary):
-        with pytest.raises(DiskError, match=r"needs 4611686018427\.4 MB, .* are free"):
+        with pytest.raises(DiskError, match=rf"^{tmp_path}/a needs 4612 PB, .* are free"):
             disk.reserve(fd, temporary, 2**62)
         assert os.fstat(fd).st_size == 0
         disk.reserve(fd, temporary, 10**5)
         assert os.fstat(fd).st_blocks * 512 >= 10**5, "reserved, not merely promised"
+
+
+def test_what_is_refused_is_named_as_it_was_asked_for(tmp_path, monkeypatch):
+    """By no name of ours that is not there any more; and in units that differ."""
+    with (
+        pytest.raises(DiskError, match=rf"^{tmp_path}/a\.png cannot be written: No space left"),
+        disk.announce_to(fail_writes),
+    ):
+        durable.write_file_atomically(tmp_path / "a.png", b"x")
+    with pytest.raises(DiskError, match=rf"^{tmp_path}/new/sweep needs 4612 PB"):
+        disk.check_room_in(tmp_path / "new/sweep", 2**62)
+    room = SimpleNamespace(f_blocks=9, f_bavail=100, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda path: room)
+    for size, words in (
+        (409_700, "needs 409,700 B, 409,600 B are"),
+        (500_000, "500 kB, 410 kB"),
+    ):
+        with pytest.raises(DiskError, match=words):
+            disk.check_room(tmp_path / "a", size)
+    disk.check_room_in(tmp_path / "new/sweep", 409_600)
+    assert names(tmp_path) == []
+
+
+def fail_writes(io):
+    if io.kind == "write":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_directories_are_made_durably_one_by_one(tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cdm_cli.data.disk import check_room, find_existing
+from cdm_cli.data.disk import check_room_in
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
 from cdm_cli.jobs.cas.cost import build_without_memory, estimate_cas
@@ -62,7 +62,7 @@ def plan(options: CasOptions, report: Report) -> dict[str, object]:
     with _open_stores(options) as (store, ref):
         work = plan_work(options, store, ref, device)
         check_free(options.out, work)
-        check_room(find_existing(options.out) / CAS_FILE, 0)
+        check_room_in(options.out)
         at = {"samples": options.out / "samples", "real": place_reference(ref.path, work)}
         sets = (work.samples, work.real)
         done = [read_outcome(at[each.name], make_key(work, each), report.say) for each in sets]

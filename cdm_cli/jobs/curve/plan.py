@@ -10,7 +10,7 @@ from cdm_cli.cascade.checkpoint import find_weights_file
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import CHECKPOINTS, is_complete, list_checkpoints
 from cdm_cli.cascade.stagefile import find_stage
-from cdm_cli.data.disk import check_room, find_existing
+from cdm_cli.data.disk import check_room_in
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.curve.table import SavedWeights, read_curve
@@ -22,7 +22,7 @@ from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit, read_h
 from cdm_cli.jobs.sampling.judged_on import make_probe, open_generated
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.jobs.sampling.store_images import choose_part
-from cdm_cli.names import CURVE_FILE, RUNS
+from cdm_cli.names import RUNS
 from cdm_cli.options.judging import CurveOptions
 from cdm_cli.report import Report
 
@@ -50,7 +50,7 @@ def plan_work(options: CurveOptions, stack: ExitStack, report: Report) -> CurveW
     open_reference(options.judge.ref, header, stack, report)
     sampling = fill_in_steps(header.config, options.sampling)
     probe = make_probe(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
-    check_room(find_existing(options.out) / CURVE_FILE, 0)
+    check_room_in(options.out)
     known = {"stage": compute_config_digest(header.config), **probe.identity}
     read_curve(options.out, known, header.config, whole=False)
     return CurveWork(header, probe, states)

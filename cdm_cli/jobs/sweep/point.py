@@ -6,11 +6,15 @@ augmentation"; that point exists once, as "none". Real images are points of thei
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cdm_cli.data.durable import find_free_name
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import BadInputError, MissingError, WouldOverwriteError, quote
 from cdm_cli.jobs.runtime.identity import list_chain_fields
 from cdm_cli.jobs.sampling.headers import read_weights_digest
 from cdm_cli.jobs.sampling.work import Work
@@ -103,6 +107,22 @@ def settle_axes(axes: Mapping[str, Any], work: Work) -> dict[str, Any]:
         axis: value.as_posix() if isinstance(value, Path) else value for axis, value in axes.items()
     }
     return {axis: taken.get(axis, value) for axis, value in plain.items()}
+
+
+def check_images(samples: Path, judged: Collection[str]) -> None:
+    """Raise WouldOverwriteError where the store of a point holds other images than were judged.
+
+    judged: the digests of those. A store may be gone, or be made again by now; whether it is whole
+    says `cdm verify`.
+    """
+    with suppress(MissingError, BadInputError), open_store(samples) as store:
+        if store.finished and store.digest not in judged:
+            raise WouldOverwriteError(
+                f"{samples} holds other images than those that were judged",
+                kept="it is untouched",
+                next=f"mv {quote(samples)} {quote(find_free_name(Path(samples.name)))}, then the "
+                "same command",
+            )
 
 
 def spell_value(value: Any) -> str:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cdm_cli.cascade.stagefile import compute_stage_digest
-from cdm_cli.data.disk import check_room, find_existing, make_directory
+from cdm_cli.data.disk import check_room_in, make_directory
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.judging.panel import Panel, open_panel
 from cdm_cli.jobs.runtime.session import Session
@@ -34,7 +34,7 @@ def check_points(points: Sequence[Point], session: Session) -> None:
         if point.samples.exists():
             check_output(point.work, point.samples, session)
     if points:
-        check_room(find_existing(points[0].out) / "points", count_new_bytes(points))
+        check_room_in(points[0].out, count_new_bytes(points))
 
 
 def count_new_bytes(points: Sequence[Point]) -> int:

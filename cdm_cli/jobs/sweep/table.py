@@ -28,7 +28,7 @@ from cdm_cli.jobs.sweep.choice import (
 )
 from cdm_cli.jobs.sweep.front import Placed, place_points
 from cdm_cli.jobs.sweep.plan import Sweep
-from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, spell_value
+from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, check_images, spell_value
 from cdm_cli.metrics.comparisons import name_subject
 from cdm_cli.metrics.table import Comparison, Convention, MetricRow, MetricTable
 from cdm_cli.names import RACE_FILE, REPORT, SWEEP_FILE
@@ -116,7 +116,7 @@ def read_points(out: Path, mark: str) -> list[Judged]:
     """Return every judged point of a directory, by kind, s and the other axes.
 
     Raises WouldOverwriteError where one of them is of another sweep than that of the mark, or holds
-    the numbers of another point.
+    the numbers of another point, or of other images than its store holds.
     """
     names = sorted(path for path in out.iterdir() if NAME.fullmatch(path.name))
     found = [_read_point(path) for path in names]
@@ -129,6 +129,7 @@ def read_points(out: Path, mark: str) -> list[Judged]:
                 f"{path} has the numbers of {judged.samples}",
                 next=advise_remaking(out, path.name),
             )
+        check_images(out / judged.samples, {row.convention.samples_digest for row in judged.rows})
     return sorted(found, key=_make_sort_key)
 
 

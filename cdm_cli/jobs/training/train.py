@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from cdm_cli.cascade.fast import compile_net, is_worth_compiling
-from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import ClassifierConfig
-from cdm_cli.data.disk import check_room, find_existing
+from cdm_cli.data.disk import check_room_in
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quote
 from cdm_cli.jobs.judging.judge import Judge
@@ -117,7 +116,7 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
         )
     directory, config = options.directory, stage_plan.model_dump(mode="json")
     device = plan_session(options.compute, report).device
-    check_room(find_existing(directory) / STAGE_FILE, 0)
+    check_room_in(directory)
     return {
         "stage": directory,
         "preset": stage_plan.preset,

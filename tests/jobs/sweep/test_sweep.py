@@ -419,6 +419,21 @@ def test_numbers_of_another_point_are_refused(swept):
     run(options(), Told())
 
 
+def test_a_store_of_other_images_is_refused_beside_numbers(swept):
+    """The page would show images that were never judged."""
+    own, other = SWEEP / "none-s0000.h5", SWEEP / "truncated-s0005.h5"
+    kept = own.read_bytes()
+    shutil.copyfile(other, own)
+    with pytest.raises(WouldOverwriteError, match=r"none-s0000\.h5 holds other images") as error:
+        run(options(), Told())
+    assert error.value.next == f"mv {own} none-s0000-2.h5, then the same command"
+    assert own.read_bytes() == other.read_bytes()
+    own.rename("none-s0000-2.h5")
+    assert run(options(), Told()).chosen  # numbers do without their images
+    own.write_bytes(kept)
+    assert run(options(), Told()).chosen
+
+
 @pytest.mark.parametrize("name", ["sweep.json", "none-s0000.json"])
 def test_a_damaged_file_is_made_again_as_its_error_advises(swept, monkeypatch, name):
     """From the stores of the points, and the numbers of the others."""
