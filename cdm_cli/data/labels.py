@@ -30,7 +30,7 @@ from cdm_cli.data.listing import DATASET_JSON, NOT_BY_NAME
 from cdm_cli.data.skips import Skips, as_unicode, make_printable_name
 from cdm_cli.data.sources import Source
 from cdm_cli.data.tables import LabelTable, read_json, read_label_table
-from cdm_cli.errors import BadInputError, MismatchError
+from cdm_cli.errors import BadInputError, MismatchError, quote
 from cdm_cli.names import MOST_CLASSES
 
 NO_FOLDER = "beside the class folders"
@@ -40,6 +40,7 @@ NO_PREFIX = "no _ in the name"
 PREFIX, FOLDERS = "prefix", "folders"
 RULES = (PREFIX, FOLDERS)  # what may stand in place of a table
 ALL = "all"
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".npz")
 HINTED = 3  # prefixes that are told as examples
 
 
@@ -102,10 +103,15 @@ def require_images(found: Labelled, path: Path, skips: Skips) -> None:
     told = "; ".join(f"{count} {reason}" for reason, count in skips.counts.items())
     raise BadInputError(
         f"{path} holds no image that can be used{': ' + told if told else ''}",
-        next="--follow-links"
-        if LINK in skips.counts
-        else "a folder, .zip, .tar or .npz of .png, .jpg or .webp images",
+        next="--follow-links" if LINK in skips.counts else _advise_images(path),
     )
+
+
+def _advise_images(path: Path) -> str:
+    for inside in sorted(path.iterdir()) if path.is_dir() else ():
+        if inside.suffix.lower() in ARCHIVES:
+            return f"{quote(inside)} in its place"
+    return "a folder, .zip, .tar or .npz of .png, .jpg or .webp images"
 
 
 def list_classes(train: Labelled) -> tuple[str, ...]:

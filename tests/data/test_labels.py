@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from cdm_cli.data.labels import find_labels
+from cdm_cli.data.labels import find_labels, require_images
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
 from cdm_cli.errors import BadInputError
@@ -44,6 +44,19 @@ def read(request, tmp_path):
 
 def images(*names):
     return dict.fromkeys(names, b".")
+
+
+def test_a_folder_that_holds_an_archive_names_it(tmp_path):
+    """As a data set is downloaded into a directory of its own."""
+    for names, advice in (
+        (images("notes.txt"), "a folder, .zip, .tar or .npz of .png, .jpg or .webp images"),
+        (images("a b.zip", "notes.txt"), f"'{tmp_path}/f/a b.zip' in its place"),
+    ):
+        path, skips = write_folder(tmp_path / "f", names), Skips()
+        found = find_labels(open_source(path, skips, tmp_path / "spool"), None, skips)
+        with pytest.raises(BadInputError, match="holds no image that can be used") as error:
+            require_images(found, path, skips)
+        assert error.value.next == advice
 
 
 SHARDS = images("00000/a.png", "00000/b.png", "00001/c.png")

@@ -16,7 +16,7 @@ LONGEST = 80  # characters of a value that is shown
 DIGEST = re.compile("[0-9a-f]{64}")
 
 OF_THE_STAGE = ("resolution", "channels", "process", "variance_fraction", "times")
-FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "stochasticity", "between", "labels"}
+FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "stochasticity", "between", "labels", "real_digest"}
 """Fields that nobody types, or that follow from others, as classes do from images."""
 OF_SAMPLING = {
     item.name: item.names[0].partition("/")[0]
@@ -55,10 +55,13 @@ TYPED = (
         "judge": "--features",
         "labels.train": "--labels",
         "labels.val": "--val-labels",
+        "ref": "--ref",
         "resolutions": "--resolution",
         "s": "--s",
+        "samples_digest": "STORE",
         "sources.train": "SRC",
         "sources.val": "--val",
+        "val_digest": "--ref",
     }
 )
 """Fields of identities that somebody types, by name, and what a refusal calls them: their flags."""

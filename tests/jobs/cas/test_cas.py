@@ -344,8 +344,12 @@ def test_another_configuration_is_refused_and_named(folder):
     before = (folder / "cas/table.json").read_bytes()
     with pytest.raises(WouldOverwriteError, match=r"--lr was 0\.1, is 0\.2"):
         run(options(folder, lr=0.2), Told())
-    with pytest.raises(WouldOverwriteError, match="samples_digest"):
-        run(options(folder, num=24), Told())
+    for wrong, words in (
+        ({"num": 24}, ": STORE was [0-9a-f]{12}…, is"),
+        ({"seed": 1}, ": --seed was 0, is 1"),
+    ):
+        with pytest.raises(WouldOverwriteError, match=words):
+            run(options(folder, **wrong), Told())
     assert (folder / "cas/table.json").read_bytes() == before
 
 

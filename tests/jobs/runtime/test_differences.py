@@ -37,6 +37,6 @@ def test_a_refusal_names_four_differences_and_counts_the_others():
 def test_what_a_refusal_calls_a_field_can_be_typed():
     flags = {name.partition("/")[0] for row in TABLE for item in list_flags(row.options)
              for name in item.names if not item.flag.argument}  # fmt: skip
-    assert set(TYPED.values()) <= flags | {"SRC"}
+    assert set(TYPED.values()) <= flags | {"SRC", "STORE"}
     assert {"--keep-s", "--clip", "--restart-from"} <= set(TYPED.values())
     assert "weights" not in TYPED  # a digest in identities

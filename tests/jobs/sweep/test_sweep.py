@@ -367,7 +367,7 @@ def test_other_s_join_those_that_are_there(swept, monkeypatch):
         ({"sampling": Sampling(steps=5)}, "--steps was 3, is 5"),
         ({"num": 30}, "--num was 66, is 30"),
         ({"judge": replace(JUDGE, features="other")}, "judge_weights was"),
-        ({"judge": replace(JUDGE, ref=Path("other.h5"))}, "ref was"),
+        ({"judge": replace(JUDGE, ref=Path("other.h5"))}, "--ref was"),
     ],
 )
 def test_another_sweep_under_the_same_name_is_refused(swept, monkeypatch, changes, says):
