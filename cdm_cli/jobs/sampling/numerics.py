@@ -99,7 +99,8 @@ def choose_batch(config: StageConfig, device: torch.device, most_at_once: int | 
 def estimate_image_bytes(model: ModelConfig) -> int:
     """Return about the memory of one image in a network evaluation, in float32.
 
-    The way down is kept for the way up; the widest cell holds a handful of copies of itself.
+    The way down is kept for the way up; the widest cell holds a handful of copies of itself. On a
+    CPU a batch of a preset was measured to take 0.65 to 1.5 of it, and up to 100 MiB beside.
     """
     kept = widest = model.base_channels * model.resolution**2
     side = model.resolution

@@ -4,6 +4,7 @@ Before weights are loaded, the output is checked: it can be made, or it is this 
 continued.
 """
 
+import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.data import pruned
 from cdm_cli.data.store import open_store
+from cdm_cli.jobs.runtime.host_memory import warn_of_memory
 from cdm_cli.jobs.runtime.same_store import check_resume_or_create
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import end_at_once
@@ -31,6 +33,7 @@ from cdm_cli.jobs.sampling.numerics import (
     Numerics,
     check_same_numerics,
     choose_numerics,
+    estimate_image_bytes,
 )
 from cdm_cli.jobs.sampling.parents import find_stage_digest
 from cdm_cli.jobs.sampling.provenance import find_numerics
@@ -41,6 +44,7 @@ from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
 from cdm_cli.startup import measure_part
 
+BESIDE = 100 * 2**20  # bytes on a CPU beside weights and images: kernels, buffers, threads
 TRIED = 3  # evaluations: launched, recorded, replayed
 
 
@@ -152,8 +156,9 @@ def load_fast_stage(
     """Load the stage onto the device, its network in the form that runs fastest there.
 
     Raises what `load_diffusion_stage` raises: for weights that are missing or damaged, or do not
-    fit `stage.json`.
+    fit `stage.json`. On a CPU it is said first if memory may not suffice.
     """
+    tell_memory(header, sampling, numerics, session)
     with measure_part("weights"):
         stage = load_diffusion_stage(
             header.directory, Path(RUNS), sampling.weights, session.device,
@@ -162,6 +167,21 @@ def load_fast_stage(
     return make_fast(
         stage, compiled=numerics.compiled, compiling=partial(_compile_or_leave, session.report)
     )
+
+
+def tell_memory(header: Header, sampling: Sampling, numerics: Numerics, session: Session) -> None:
+    """Say that evaluating a network on a CPU may take more memory than is free.
+
+    On a GPU too little memory is an error, and the batch is halved.
+    """
+    if session.device.type == "cuda":
+        return
+    weights = os.path.getsize(find_weights_file(header.directory, sampling.weights))
+    warn_of_memory(
+        "an evaluation of the network", "--batch-size ", weights + BESIDE,
+        estimate_image_bytes(header.config.model), numerics.batch_size, session.world.size,
+        session.report,
+    )  # fmt: skip
 
 
 @torch.no_grad()

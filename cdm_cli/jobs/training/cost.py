@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.config import AnyStageConfig
-from cdm_cli.data.memory import measure_free_memory
 from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
+from cdm_cli.jobs.runtime.host_memory import warn_of_memory
 from cdm_cli.jobs.training.gradients import CPU_MICRO_BATCH
 from cdm_cli.jobs.training.pace import time_steps
 from cdm_cli.names import Precision
@@ -26,8 +26,7 @@ FLOAT32 = 4
 CHECKPOINT = (
     16  # bytes of a parameter: weight, average and two moments; keep + 1 while one is saved
 )
-GiB = 2**30
-LARGE = GiB // 10  # bytes of weights and moments; a network with fewer is trained on any host
+LARGE = 2**30 // 10  # bytes of weights and moments; a network with fewer is trained on any host
 BYTES_PER_PARAMETER = 20  # float32 weight, gradient, average and Adam's two moments
 # Share of the speed of one large matrix product that a whole training step reaches.
 EFFICIENCY = {"cuda": 0.35, "cpu": 0.25}
@@ -90,16 +89,8 @@ def tell_memory(plan: Plan, device: torch.device, processes: int, report: Report
     per_image, training = count_activation_bytes(net), plan.training
     share = training.batch_size // processes
     at_a_time = training.micro_batch or _choose_micro_batch(share, fixed, per_image, device)
-    free = measure_free_memory() // processes
-    needed, room = fixed + per_image * at_a_time, (free - fixed) // per_image
-    if needed <= free:
-        return
-    fits = 1 << max(room, 1).bit_length() - 1  # a power of two, as batch sizes are
-    less = f"; --set training.micro_batch={fits} takes less" if room > 0 else ""
-    report.say(
-        f"a step may take up to {needed / GiB:.1f} GiB of memory, of which {free / GiB:.1f} GiB "
-        f"are free, and the system kills what takes more{less}"
-    )
+    flag = "--set training.micro_batch="
+    warn_of_memory("a step", flag, fixed, per_image, at_a_time, processes, report)
 
 
 def _find_rate(

@@ -3,6 +3,8 @@
 What a run computes with follows from its flags and device.
 """
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import numerics as stages
 from cdm_cli.jobs.sampling.blocks import choose_block_size
 from cdm_cli.jobs.sampling.numerics import choose_batch, choose_numerics
+from cdm_cli.jobs.sampling.ready import BESIDE
 from cdm_cli.options.sampling import Compute
 from cdm_cli.presets import preset
 
@@ -75,3 +78,33 @@ def test_a_flag_decides_then_what_was_begun_then_how_long_it_takes():
     assert (held.batch_size, held.precision, held.compiled) == (7, "fp32", False)
     asked = choose_numerics(BASE, Session(CUDA, Compute(compile=True, batch_size=9)), 1, before)
     assert (asked.batch_size, asked.compiled) == (9, True)
+
+
+MEASURED = """
+import sys
+from cdm_cli.cascade.chain import build_chain
+from cdm_cli.cascade.fast import make_fast
+from cdm_cli.cascade.generate import SampleInputs, generate
+from cdm_cli.options.sampling import Sampling
+from cdm_cli.presets import preset
+from tests.tiny import stage_of
+import torch
+
+def measure(name):  # in KiB
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))
+
+stage = make_fast(stage_of(preset("tiny-base16").stage), compiled=False)
+before = measure("VmRSS")
+num, ids = 256, torch.arange(256)
+generate(stage, build_chain(stage.config, Sampling(steps=1)), SampleInputs(ids, ids % 10), seed=0,
+         batch_size=num)
+print((measure("VmHWM") - before) * 1024 // num)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by /proc")
+def test_the_memory_of_an_image_is_what_it_is_estimated_to_be():
+    run = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True)
+    estimated = stages.estimate_image_bytes(preset("tiny-base16").stage.model)
+    assert 0.5 * estimated < int(run.stdout) < 1.5 * estimated + BESIDE / 256, run.stderr

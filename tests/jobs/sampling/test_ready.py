@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cdm_cli.errors import MemoryFloorError
+from cdm_cli.jobs.runtime import host_memory
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import ready as module
@@ -152,3 +153,18 @@ def test_it_is_tried_where_nothing_else_decides(
     session = Session(torch.device(device), Compute(batch_size=batch_size))
     make_stage_ready(plan_work(OPTIONS), OPTIONS.out, session)
     assert bool(calls) is tried
+
+
+@pytest.mark.parametrize(
+    ("free", "said"),
+    [(2**40, ""), (101 * 2**20, "--batch-size 4 takes less"), (2**20, "kills what takes more")],
+)
+def test_what_the_system_may_kill_says_so_first(free, said, monkeypatch):
+    monkeypatch.setattr(host_memory, "measure_free_memory", lambda: free)
+    monkeypatch.setattr(module, "estimate_image_bytes", lambda _: 2**20 // 5)
+    told = Told()
+    run(OPTIONS, told)
+    lines = [line for line in told.lines if "of memory" in line]
+    assert len(lines) == bool(said)
+    assert all(line.startswith("an evaluation of the network may take up to") for line in lines)
+    assert all(line.endswith(said) for line in lines)

@@ -32,6 +32,7 @@ from cdm_cli.errors import (
     UsageError,
     WouldOverwriteError,
 )
+from cdm_cli.jobs.runtime import host_memory
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import cost
 from cdm_cli.jobs.training import loop as training_loop
@@ -632,7 +633,7 @@ def test_a_plan_refuses_a_judge_that_is_not_here(home):
     ("free", "said"), [(2**40, ""), (2**31, "training.micro_batch=16 takes less"), (2**29, "more")]
 )
 def test_a_training_that_the_system_may_kill_says_so_first(free, said, monkeypatch):
-    monkeypatch.setattr(cost, "measure_free_memory", lambda: free)
+    monkeypatch.setattr(host_memory, "measure_free_memory", lambda: free)
     report = Told()
     cost.tell_memory(preset("cifar-base16"), torch.device("cpu"), 1, report)
     assert [line.endswith(said) for line in report.lines] == [True] * bool(said)

@@ -1,0 +1,25 @@
+"""Whether a host's memory suffices: the system kills a process that takes more, without a word."""
+
+from cdm_cli.data.memory import measure_free_memory
+from cdm_cli.report import Report
+from cdm_cli.units import format_memory
+
+
+def warn_of_memory(
+    what: str, flag: str, fixed: int, per_image: int, num: int, processes: int, report: Report
+) -> None:
+    """Say that something on a CPU may take more memory than is free, and what takes less.
+
+    fixed: bytes that it takes in each of so many processes, all of this host; per_image: and for
+    each of num images at a time. flag: "--batch-size ", before a smaller number of them.
+    """
+    free = measure_free_memory() // processes
+    needed, room = fixed + per_image * num, (free - fixed) // per_image
+    if needed <= free:
+        return
+    fits = 1 << max(room, 1).bit_length() - 1  # a power of two, as batch sizes are
+    less = f"; {flag}{fits} takes less" if room > 0 else ""
+    report.say(
+        f"{what} may take up to {format_memory(needed)} of memory, of which "
+        f"{format_memory(max(free, 0))} are free, and the system kills what takes more{less}"
+    )
