@@ -22,7 +22,8 @@ ADVICE = {
     **dict.fromkeys((errno.ENOTDIR, errno.EISDIR), "a name that is free"),
     errno.ENAMETOOLONG: "a shorter name",
 }
-UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial")  # what `durable.make_partial` makes
+UNFINISHED = re.compile(r"\.(.+?)(?:\.[0-9a-f]{8})?\.partial")  # a file, or directory, half made
+BESIDE = re.compile(r"(.+?)(?:\.train|\.val)?\.(?:unpacked|preparing)")  # what becomes a store
 Bytes = bytes | memoryview
 
 
@@ -107,7 +108,9 @@ def disk_error(path: Path, error: OSError) -> CdmError:
 
 def _name_finished(path: Path) -> Path:
     """Return what a path is called once it is finished; who asked for it knows no other name."""
-    return Path(*(UNFINISHED.sub(r"\1", part) for part in path.parts))
+    whole = Path(*(UNFINISHED.sub(r"\1", part) for part in path.parts))
+    beside = BESIDE.fullmatch(whole.name)
+    return whole.with_name(beside[1]) if beside else whole
 
 
 def make_directory(path: Path) -> None:

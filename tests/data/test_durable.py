@@ -204,6 +204,13 @@ def test_what_is_refused_is_named_as_it_was_asked_for(tmp_path, monkeypatch):
         disk.announce_to(fail_writes),
     ):
         durable.write_file_atomically(tmp_path / "a.png", b"x")
+    for made, name in (
+        (".step-00000003.partial/model.safetensors", "step-00000003/model.safetensors"),
+        ("d.h5.preparing", "d.h5"),
+        (".d.h5.val.unpacked.0123abcd.partial", "d.h5"),
+        ("my.partial", "my.partial"),
+    ):
+        assert f"{disk.disk_error(Path(made), OSError())}".startswith(f"{name} cannot be written")
     with pytest.raises(DiskError, match=rf"^{tmp_path}/new/sweep needs 4612 PB"):
         disk.check_room_in(tmp_path / "new/sweep", 2**62)
     room = SimpleNamespace(f_blocks=9, f_bavail=100, f_frsize=4096)
