@@ -33,6 +33,7 @@ from cdm_cli.options.judging import EvalOptions
 from cdm_cli.report import Report
 
 LEFT_OUT = "cas is not in all, for it trains two classifiers: cdm eval cas does"
+THEMSELVES = "images of {images} are among those of {reference}: compared with themselves"
 FIRST_ALONE = "nearest images are those of {store} alone"
 NEAREST_PICTURE = Path("nearest.png")
 MARK = "cdm_eval"
@@ -107,6 +108,7 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
             tables[path] = make_table(
                 panel, images, collector, options.names, options.seed, lenient=options.lenient
             )
+            _note_themselves(images, panel, tables[path])
             if "nn" in options.names and images is chosen[0]:
                 lines, written = _look_nearby(options, panel, images, collector, tables[path])
         table = _join(options, tables)
@@ -115,6 +117,18 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
             if session.world.leads:
                 write_file_atomically(options.out, _encode(table, options.out))
     return EvalResult(options.compared, table, lines, written, options.against)
+
+
+def _note_themselves(images: ImageSet, panel: Panel, table: MetricTable) -> None:
+    """Say where real images are judged against the split, or samples the store, that they are of.
+
+    A store has one digest for all of its splits.
+    """
+    part = images.name.rpartition(":")[2]
+    for one in panel.references:
+        if one.digest == images.digest and one.name in (part, "ref"):
+            name = "--ref" if one.name == "ref" else one.name
+            table.note(THEMSELVES.format(images=images.name, reference=name))
 
 
 def _join(options: EvalOptions, tables: Mapping[Path, MetricTable]) -> MetricTable:

@@ -351,6 +351,14 @@ def test_real_images_can_be_judged_like_samples():
     ) == pytest.approx(0, abs=1e-9)
     train = run(options("fid", stores=("data.h5",), split="train"), Told()).table
     assert train.value("fid", "train") == pytest.approx(0, abs=1e-9)
+    said = "images of data.h5:train are among those of train: compared with themselves"
+    assert [note for note in train.notes if "themselves" in note] == [said]
+
+
+def test_images_that_are_compared_with_themselves_are_said_so(workspace):
+    own = options("fid", stores=("samples.h5",), ref="samples.h5")
+    assert any("are among those of --ref" in note for note in run(own, Told()).table.notes)
+    assert not any("themselves" in note for note in run(options("fid"), Told()).table.notes)
 
 
 def test_only_what_is_written_needs_a_place(workspace, monkeypatch):
