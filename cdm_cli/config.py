@@ -11,6 +11,7 @@ from cdm_cli.names import (
     Variance,
 )
 from cdm_cli.settings import Later, Settings
+from cdm_cli.units import format_count
 
 
 class ScheduleConfig(Settings):
@@ -90,7 +91,7 @@ class ModelConfig(Settings):
             attends = self.resolution >> level in self.attention_resolutions or level == last
             if width < 1 or (attends and width % (self.head_channels or self.num_heads)):
                 heads = (
-                    f"heads of {self.head_channels} channels"
+                    f"heads of {format_count(self.head_channels, 'channel')}"
                     if self.head_channels
                     else f"{self.num_heads} heads"
                 )

@@ -2,6 +2,7 @@
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 HISSING = ("s", "x", "ch", "sh")
+ONE = {"are": "is", "were": "was", "have": "has"}
 
 
 def format_disk(count: int) -> str:
@@ -41,11 +42,14 @@ def format_duration(seconds: float) -> str:
     return " ".join([f"{minutes} min"] * bool(minutes) + [f"{left} s"] * bool(left))
 
 
-def format_count(num: int, noun: str) -> str:
-    """Return a number with what it counts, a noun in the singular: 1 image, 2 images, 0 classes."""
-    if num == 1:
-        return f"1 {noun}"
-    return f"{num} {noun}{'es' if noun.endswith(HISSING) else 's'}"
+def format_count(num: int, noun: str, verb: str = "") -> str:
+    """Return a number with what it counts: 1 image, 2 images, 0 classes; 1 block is, 2 blocks are.
+
+    noun: in the singular. verb: "are", "were" or "have", which then follows it.
+    """
+    ending = "" if num == 1 else "es" if noun.endswith(HISSING) else "s"
+    said = ONE[verb] if num == 1 and verb else verb
+    return f"{num} {noun}{ending} {said}".rstrip()
 
 
 def is_number(cell: object) -> bool:

@@ -1,8 +1,16 @@
 """Mirrors cdm_cli/units.py."""
 
+import ast
+import re
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 
+import cdm_cli
 from cdm_cli.units import format_count, format_disk, format_duration, format_memory
+
+PACKAGE = Path(cdm_cli.__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -35,3 +43,47 @@ def test_one_thing_is_not_several():
     several = ("2 images", "2 classes", "2 super-resolution stages", "2 batches")
     assert tuple(format_count(2, noun) for noun in nouns) == several
     assert format_count(0, "class") == "0 classes"
+    said = [format_count(n, "block", verb) for verb in ("are", "were", "have") for n in (1, 2)]
+    assert [words.split(maxsplit=1)[1] for words in said] == [
+        "block is", "blocks are", "block was", "blocks were", "block has", "blocks have"
+    ]  # fmt: skip
+
+
+COUNTED = re.compile(r" (?:block|channel|checkpoint|file|label|sample|stage|step)s\b")
+SEVERAL = {  # two or more for certain, no numbers, or recorded beside numbers
+    "classes.py: count",
+    "config.py: width",
+    "curve.py: LEAST_JUDGED",
+    "dynamic.py: steps",
+    "endings.py: in_a_row",
+    "endings.py: streak",
+    "labels.py: name",
+    "labels.py: suffix",
+    "openai.py: T",
+    "plan.py: has or 'no'",
+    "replay_plan.py: len(how.stochasticity)",
+    "report.py: counts.sum()",
+    "report.py: recipe.steps",
+    "reverse.py: output.shape[1]",
+    "schedule_file.py: there",
+    "schedules.py: count",
+    "schedules.py: steps",
+    "schema.py: BLOCKS_LIMIT",
+    "select.py: num",
+    "table.py: points[0].rows[0].convention.num",
+    "verify_stage.py: len(self.files)",
+}  # fmt: skip
+
+
+def test_a_number_in_front_of_what_it_counts_is_put_there_by_format_count():
+    found = set[str]()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else []
+            found |= {
+                f"{path.name}: {ast.unparse(number.value)}"
+                for number, words in pairwise(parts)
+                if isinstance(number, ast.FormattedValue) and isinstance(words, ast.Constant)
+                and COUNTED.match(words.value)
+            }  # fmt: skip
+    assert found == SEVERAL

@@ -29,6 +29,7 @@ from cdm_cli.data.listing import digest_listing
 from cdm_cli.data.spool import write_spool
 from cdm_cli.errors import BadInputError
 from cdm_cli.names import MOST_CLASSES
+from cdm_cli.units import format_count
 
 IMAGES, LABELS = "arr_0.npy", "arr_1.npy"
 MAX_LABEL_BYTES = 2**27
@@ -181,7 +182,9 @@ def _read_labels(path: Path, member: Member, N: int) -> NDArray[np.int64]:
     data = read_member(path, member, MAX_LABEL_BYTES)
     shape, dtype, length = _read_npy_header(data)
     if dtype.kind not in "iu" or shape != (N,) or len(data) != length + N * dtype.itemsize:
-        raise BadImageError(f"arr_1 is {dtype} {list(shape)}, not {N} whole numbers")
+        raise BadImageError(
+            f"arr_1 is {dtype} {list(shape)}, not {format_count(N, 'whole number')}"
+        )
     return require_classes(np.frombuffer(data, dtype, offset=length), "arr_1")
 
 

@@ -29,6 +29,7 @@ from cdm_cli.data.reading import open_regular, read_at
 from cdm_cli.data.spool import write_spool
 from cdm_cli.errors import BadInputError, CdmError, UnsafeInputError, UsageError
 from cdm_cli.names import MOST_SAMPLES
+from cdm_cli.units import format_count
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
 SILENCE = 120.0  # seconds without an answer
@@ -125,7 +126,10 @@ def _read_labels(path: Path, inside: Inside, data: bytes, N: int) -> NDArray[np.
     if inside.labels is None:
         return None
     if len(data) != 8 * N:
-        raise BadInputError(f"{path} has {len(data) // 8} labels for {N} images", kept=KEPT)
+        raise BadInputError(
+            f"{path} has {format_count(len(data) // 8, 'label')} for {format_count(N, 'image')}",
+            kept=KEPT,
+        )
     try:
         return require_classes(np.frombuffer(data, np.int64), inside.labels)
     except BadImageError as error:

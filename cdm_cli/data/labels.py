@@ -32,6 +32,7 @@ from cdm_cli.data.sources import Source
 from cdm_cli.data.tables import LabelTable, read_json, read_label_table
 from cdm_cli.errors import BadInputError, MismatchError, quote
 from cdm_cli.names import MOST_CLASSES
+from cdm_cli.units import format_count
 
 NO_FOLDER = "beside the class folders"
 NO_LABEL = "not in the label table"
@@ -149,7 +150,8 @@ def translate_labels(
         y = np.array([ids.get(name, -1) for name in names], np.int64)[found.y]
     if unknown:
         raise MismatchError(
-            f"{found.source.name} has {unknown}, not among the {len(classes)} classes of {whose}",
+            f"{found.source.name} has {unknown}, not among the "
+            f"{format_count(len(classes), 'class')} of {whose}",
             kept="nothing was written",
             next=next,
         )

@@ -18,6 +18,7 @@ from cdm_cli.data.guard import Opened
 from cdm_cli.data.reading import cut_error, read_stamp
 from cdm_cli.data.schema import DIGEST_SIZE, PartName
 from cdm_cli.errors import BadInputError, CdmError, MissingError, quote
+from cdm_cli.units import format_count
 
 CHECKED_AT_ONCE = 8
 
@@ -169,8 +170,8 @@ class Part(Blocks):
         missing = self.list_missing()
         if missing if blocks is None else set(missing) & set(blocks):
             raise MissingError(
-                f"{self._opened.path} is unfinished: {len(missing)} of {self.num_blocks} "
-                f"blocks are still to be made",
+                f"{self._opened.path} is unfinished: {len(missing)} of "
+                f"{format_count(self.num_blocks, 'block', 'are')} still to be made",
                 kept="the others are safe",
                 next=str(self._opened.provenance.get("command") or "rerun what made it"),
             )

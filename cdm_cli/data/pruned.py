@@ -13,6 +13,7 @@ from typing import Any
 from cdm_cli.data import durable
 from cdm_cli.errors import MissingError
 from cdm_cli.translation import no_input
+from cdm_cli.units import format_count
 
 SUFFIX = ".pruned"
 LIMIT = 2**23
@@ -74,7 +75,7 @@ def missing_error(path: Path) -> MissingError:
     if found is None:
         return no_input(path)
     return MissingError(
-        f"{path} was pruned: its {found.num} images were removed",
+        f"{path} was pruned: its {format_count(found.num, 'image', 'were')} removed",
         kept=f"its numbers are in {path.with_name(Path(found.numbers).name)}",
         next=found.command,
     )

@@ -20,6 +20,7 @@ from cdm_cli.data.skips import as_unicode, make_printable_name
 from cdm_cli.errors import BadInputError
 from cdm_cli.names import MOST_CLASSES
 from cdm_cli.translation import no_input
+from cdm_cli.units import format_count
 
 JSON_FORM = 'expected {"labels": [["path", k], ...]} or {"labels": {"path": k}}'
 CSV_FORM = "expected lines of file,label or file,class"
@@ -197,7 +198,7 @@ def check_names(rows: list[LabelRow], *, said: bool = False) -> None:
         row = no_label or odd[0]
         raise BadInputError(
             f"{row.where}: {make_printable_name(row.value)!r} is no class id, {whole} of "
-            f"{len(texts)} labels are",
+            f"{format_count(len(texts), 'label', 'are')}",
             next="leave such images out of the table; or, if all are names, head them class_name",
         )
 

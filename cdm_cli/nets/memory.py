@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cdm_cli.errors import MemoryFloorError, is_out_of_memory
+from cdm_cli.units import format_count
 
-HALVED = "out of device memory: now {} images at a time"
 T = TypeVar("T", Tensor, tuple[Tensor, Tensor | None])
 
 
@@ -51,7 +51,12 @@ class Halving(Generic[T]):
             except torch.OutOfMemoryError:
                 size = len(pieces[0])
             self._most = halve(size, self._device)  # no traceback holds memory here
-            self._tell(HALVED.format(self._most))
+            self._tell(say_halved(self._most))
+
+
+def say_halved(num: int) -> str:
+    """Return what is said once a device has memory for so many images at a time."""
+    return f"out of device memory: now {format_count(num, 'image')} at a time"
 
 
 def halve(

@@ -127,7 +127,7 @@ def test_samples_that_do_not_fit_are_said_in_one_line_with_the_next_command(home
     result = CliRunner().invoke(app, [*words, str(2**20), "-o", "large.h5"])
     said = [line for line in result.stderr.splitlines() if "error" in line]
     assert (result.exit_code, len(said)) == (69, 1)
-    assert f"{2**20} samples at a time do not fit into the memory of cuda:0" in said[0]
+    assert f"the memory of cuda:0 does not hold {2**20} samples at a time" in said[0]
     assert f"Next: --batch-size {2**19} with another -o" in said[0]
     unlimited()
     assert CliRunner().invoke(app, [*words, "64", "-o", "small.h5"]).exit_code == 0

@@ -57,7 +57,7 @@ TOTAL = {"train": 300, "sample": 15}  # steps, blocks
 STOPPED = "stopped (?:by|waiting:) (?:SIGTERM|another process)"
 SAVED = {
     "train": rf"{STOPPED} after step (\d+) of \d+ — runs/base/checkpoints holds that step",
-    "sample": rf"{STOPPED} — (\d+) of \d+ blocks are complete",
+    "sample": rf"{STOPPED} — (\d+) of \d+ (?:block is|blocks are) complete",
 }
 
 

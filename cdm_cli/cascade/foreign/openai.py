@@ -27,6 +27,7 @@ from cdm_cli.diffusion.schedules import list_openai_times
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.names import Origin
 from cdm_cli.settings import validate
+from cdm_cli.units import format_count
 
 NUM_HEADS, STEPS = 4, 1000  # the defaults of both packages
 RESPACING = re.compile(r"ddim\d{1,9}|\d{1,9}(,\d{1,9})*")
@@ -113,7 +114,8 @@ def stage_config(
     channels = found.in_channels // 2 if upsamples else found.in_channels
     if channels > MAX_CHANNELS or found.out_channels not in (channels, 2 * channels):
         raise MismatchError(
-            f"{source} takes {found.in_channels} channels and returns {found.out_channels}: "
+            f"{source} takes {format_count(found.in_channels, 'channel')} and returns "
+            f"{found.out_channels}: "
             + ("no super-resolution network" if upsamples else "large_size and small_size missing"),
             next='--flags "--large_size 256 --small_size 64 …"',
         )

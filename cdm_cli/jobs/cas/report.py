@@ -28,6 +28,7 @@ from cdm_cli.metrics.class_accuracy import (
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 from cdm_cli.names import CAS_TABLE
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 SHOWN = 6  # classes of each of Figures 9 and 10
 METRICS = ("cas_top1", "cas_top5")
@@ -145,7 +146,8 @@ def _list_notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
         "these two trainings of the classifier",
         *_list_notes_of_tests(len(work.classes), samples),
         *(
-            f"{outcome.skipped} steps on {name} were left out, their gradient was not finite"
+            f"{format_count(outcome.skipped, 'step')} on {name} left out, whose gradient was "
+            "not finite"
             for name, outcome in (("samples", samples), ("real images", real))
             if outcome.skipped
         ),
@@ -159,8 +161,8 @@ def _list_notes_of_sets(work: CasWork) -> list[str]:
     short = int((had < counts).sum())
     if short:
         notes.append(
-            f"trained on {had.sum()} real images against {counts.sum()} samples: of {short} "
-            "classes train has fewer, and all of them were taken"
+            f"trained on {had.sum()} real images against {counts.sum()} samples: of "
+            f"{format_count(short, 'class')} train has fewer, and all of them were taken"
         )
     lacking, empty = (counts == 0) & (had > 0), (counts == 0) & (had == 0)
     if not short and not lacking.any():

@@ -27,6 +27,7 @@ from cdm_cli.nets.kernels.recorded import Recorded
 from cdm_cli.nets.memory import translate_memory_errors
 from cdm_cli.nets.resnet import build_cas_network, count_together
 from cdm_cli.plans import TrainingConfig
+from cdm_cli.units import format_count
 
 
 class Fit:
@@ -81,9 +82,10 @@ class Fit:
         """
         loss, fits = self._try(step, batch)
         if not self.world.agree(fits):
+            taken = len(range(self.local_batch)[self.pieces[0]])
             raise MemoryFloorError(
-                f"{len(range(self.local_batch)[self.pieces[0]])} images at a time do not fit "
-                f"into the memory of {self.device}",
+                f"the memory of {self.device} does not hold {format_count(taken, 'image')} at a "
+                "time",
                 kept="the last checkpoint is complete",
                 next="a smaller --net or --batch-size, with another -o",
             )

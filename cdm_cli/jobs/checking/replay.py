@@ -39,6 +39,7 @@ from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.options.sampling import Compute, Sampling
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 TOLERANCE = {"fp32": 8, "bf16": 64}  # of 255, of any pixel, where device or build are others
 SHOWN = 20
@@ -66,7 +67,7 @@ class Replayed:
     @property
     def sentence(self) -> str:
         """The end of the line that `cdm verify` prints where no sample differs beyond tolerance."""
-        same = f"; {self.identical} of {self.compared} samples made again are the same"
+        same = f"; {self.identical} of {format_count(self.compared, 'sample')} made again the same"
         return same if self.largest == 0 else f"{same}, the others within {self.largest} of 255"
 
     def failure(self, path: Path) -> CdmError | None:
@@ -107,7 +108,8 @@ def plan_replay(
         total = sum(len(batch.rows) for batch in groups)
         where = f"{found.directory} ({found.weights})"
         report.say(
-            f"replay: {total} samples in {len(groups)} batches, by {where} on {session.device}"
+            f"replay: {format_count(total, 'sample')} in {format_count(len(groups), 'batch')}, "
+            f"by {where} on {session.device}"
         )
         forms = StageForms(header, found.weights, origin, chain, session)
         return _compare(part, groups, forms, make_inputs, len(chosen), where)
@@ -199,8 +201,8 @@ def _replay_batch(engine: Engine, make_inputs: MakeInputs, rows: range, meter: M
         return engine.make_block(make_inputs(rows), meter)
     except torch.OutOfMemoryError:
         raise MemoryFloorError(
-            f"--replay: the {engine.batch_size} samples of a compute batch do not fit into the "
-            f"memory of {engine.stage.device}",
+            f"--replay: a compute batch of {format_count(engine.batch_size, 'sample')} does not "
+            f"fit into the memory of {engine.stage.device}",
             next="a device like the one that made the store",
         ) from None
 

@@ -32,6 +32,7 @@ from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import VerifyOptions
+from cdm_cli.units import format_count
 
 
 def check_chain(config: StageConfig, how: HowMade, told: Mapping[str, Any], path: Path) -> Chain:
@@ -165,7 +166,9 @@ class ReplayBatch(NamedTuple):
 def choose_places(num: int, count: int, seed: int, path: Path) -> list[int]:
     """Draw `count` different places within 0..num-1; return them ascending. Raises UsageError."""
     if count > num:
-        raise UsageError(f"--replay {count}: {path} has {num} samples", next=f"--replay {num}")
+        raise UsageError(
+            f"--replay {count}: {path} has {format_count(num, 'sample')}", next=f"--replay {num}"
+        )
     return sorted(np.random.default_rng(seed).choice(num, count, replace=False).tolist())
 
 

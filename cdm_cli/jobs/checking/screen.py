@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cdm_cli.jobs.sampling.provenance import list_parents
-from cdm_cli.units import format_disk
+from cdm_cli.units import format_count, format_disk
 
 Lines = list[str]
 WHOLE = "all of it: -v, or --json for machines"
@@ -38,7 +38,11 @@ def list_store_lines(told: dict[str, Any]) -> Lines:
     """Return what a store holds, whether it is whole, and how it was made."""
     provenance, parts = told["provenance"], told["parts"]
     undone = sum(part["blocks"] - part["blocks_done"] for part in parts)
-    state = "finished" if told["finished"] else f"unfinished, {undone} blocks to be made"
+    state = (
+        "finished"
+        if told["finished"]
+        else f"unfinished, {format_count(undone, 'block')} to be made"
+    )
     size = format_disk(told["bytes"])
     said = {_name_part(part["part"]): _describe_part(part) for part in parts}
     return [
@@ -101,7 +105,7 @@ def list_stage_lines(told: dict[str, Any]) -> Lines:
         f"{told['path']}: a {kind} stage at {size}{source}, {_count_classes(told['num_classes'])}",
         *_align({
             "preset": told["preset"],
-            "training": f"{training.steps} steps of {training.batch_size}, "
+            "training": f"{format_count(training.steps, 'step')} of {training.batch_size}, "
             f"learning rate {training.lr:g}, seed {training.seed}",
             "checkpoints": ", ".join(told["checkpoints"]),
             **weights,
@@ -117,14 +121,17 @@ def list_stage_lines(told: dict[str, Any]) -> Lines:
 
 
 def _count_classes(num: int) -> str:
-    return f"{num} classes" if num else "unconditional"
+    return format_count(num, "class") if num else "unconditional"
 
 
 def _describe_sampling(stage: Any) -> str:
     chain = getattr(stage, "sampling", None)
     if chain is None:
         return ""
-    return f"{chain.sampler}, {chain.steps or stage.schedule.T} of {stage.schedule.T} steps"
+    return (
+        f"{chain.sampler}, {chain.steps or stage.schedule.T} of "
+        f"{format_count(stage.schedule.T, 'step')}"
+    )
 
 
 def list_checkpoint_lines(told: dict[str, Any]) -> Lines:
@@ -132,7 +139,8 @@ def list_checkpoint_lines(told: dict[str, Any]) -> Lines:
     files = told["files"]
     size = format_disk(sum(row["bytes"] for row in files))
     return [
-        f"{told['path']}: the checkpoint of step {told['step']}, {len(files)} files, {size}",
+        f"{told['path']}: the checkpoint of step {told['step']}, "
+        f"{format_count(len(files), 'file')}, {size}",
         *_align({row["file"]: format_disk(row["bytes"]) for row in files}),
     ]
 

@@ -23,6 +23,7 @@ from cdm_cli.config import AnyStageConfig
 from cdm_cli.errors import BadInputError, CdmError, MissingError, quote
 from cdm_cli.jobs.training.cost import assume_classes
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 GOOD, ABSENT, REMOVED = "good", "not there yet", "removed meanwhile"
 HARMLESS = {GOOD, ABSENT, REMOVED}
@@ -49,8 +50,8 @@ class VerifiedStage:
         if self.state != "good" or self.incomplete:
             return []
         files, steps = len(self.files), self.checkpoints
-        saved = f", {steps} checkpoint{'s' * (steps != 1)}" if steps else ""
-        return [f"{self.path}: good, {files} files{saved}, each as it was written"]
+        saved = f", {format_count(steps, 'checkpoint')}" if steps else ""
+        return [f"{self.path}: good, {format_count(files, 'file')}{saved}, each as it was written"]
 
     def failure(self) -> CdmError | None:
         """Return BadInputError for damage, MissingError for a stage without weights."""

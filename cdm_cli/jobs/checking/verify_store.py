@@ -16,7 +16,7 @@ from cdm_cli.jobs.sampling.parents import find_parents
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.report import Report
-from cdm_cli.units import format_disk
+from cdm_cli.units import format_count, format_disk
 
 THREADS = 8  # hashing is faster than most disks from there on
 NAMED = 5  # ranges that the error names; the table has all
@@ -47,14 +47,18 @@ class VerifiedStore:
         """Return one line where all is well, nothing otherwise."""
         if self.state != "good":
             return []
-        what = f"{self.blocks} blocks, {format_disk(self.bytes)}, each as it was written"
+        what = (
+            f"{format_count(self.blocks, 'block')}, {format_disk(self.bytes)}, each as it was "
+            "written"
+        )
         return [f"{self.path}: good, {what}{self.replay.sentence if self.replay else ''}"]
 
     def failure(self) -> CdmError | None:
         """Return BadInputError for damage, MissingError for a store that is unfinished."""
         if self.damaged:
             return BadInputError(
-                f"{self.path}: {len(self.damaged)} of {self.blocks} blocks are damaged: "
+                f"{self.path}: {len(self.damaged)} of "
+                f"{format_count(self.blocks, 'block', 'are')} damaged: "
                 f"{_list_blocks(self.damaged)}",
                 kept="the file was left as it is",
                 next="copy it again, or make it again under another name: "
@@ -62,8 +66,9 @@ class VerifiedStore:
             )
         if self.unfinished:
             return MissingError(
-                f"{self.path} is unfinished: {len(self.unfinished)} of {self.blocks} blocks are "
-                f"still to be made: {_list_blocks(self.unfinished)}",
+                f"{self.path} is unfinished: {len(self.unfinished)} of "
+                f"{format_count(self.blocks, 'block', 'are')} still to be made: "
+                f"{_list_blocks(self.unfinished)}",
                 kept="the others are good",
                 next=str(self.provenance.get("command") or "rerun what made it"),
             )

@@ -34,6 +34,7 @@ from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.nets.memory import Halving
 from cdm_cli.options.judging import ElboOptions
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _bound_stage(
     with Stop() as stop, session.report.track(f"bound {name}", total, "evaluations") as advance:
 
         def count(num: int) -> None:
-            advance(num * world.size, f"{work.num} images")
+            advance(num * world.size, format_count(work.num, "image"))
             if stop.asked:
                 raise stop.error("", next="the same command starts anew")
 

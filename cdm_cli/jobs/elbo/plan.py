@@ -20,6 +20,7 @@ from cdm_cli.jobs.sampling.store_images import StoreImages, choose_part, choose_
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import ElboOptions
 from cdm_cli.options.sampling import Sampling
+from cdm_cli.units import format_count
 
 ENOUGH = 1000  # images, where nothing is said
 
@@ -143,7 +144,8 @@ def _choose_each_s(headers: Sequence[Header], s: Sequence[int]) -> list[int | No
     above_base = [header for header in headers if header.config.kind == "sr"]
     if len(s) > len(above_base):
         raise UsageError(
-            f"--s {','.join(map(str, s))}: there are {len(above_base)} super-resolution stages",
+            f"--s {','.join(map(str, s))}: more than "
+            f"{format_count(len(above_base), 'super-resolution stage')}",
             next=_advise_each_s(above_base, s),
         )
     told = [*s, *[None] * (len(above_base) - len(s))]

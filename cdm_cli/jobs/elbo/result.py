@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 from cdm_cli.cascade.elbo import Bound, estimate_mean_and_error, join_bounds
 from cdm_cli.jobs.elbo.plan import StageShare
+from cdm_cli.units import format_count
 
 MEANS = (
     "bits_per_dim: a bound from above, for each colour value of an image; the lower the better",
@@ -57,7 +58,7 @@ class ElboResult:
     def show_in_short(self) -> list[str | list[dict[str, object]]]:
         """Return the bounds, then what they mean and of what they are."""
         above = [ABOVE] if any(row.above for row in self.rows) else []
-        where = f"of {self.num} images of {self.split} of {self.data}"
+        where = f"of {format_count(self.num, 'image')} of {self.split} of {self.data}"
         return [[asdict(row) for row in self.rows], *MEANS, *above, where, WHOLE]
 
 

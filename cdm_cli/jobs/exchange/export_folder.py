@@ -30,6 +30,7 @@ from cdm_cli.jobs.exchange.export_plan import ExportBatch, ExportSelection
 from cdm_cli.jobs.runtime.identity import check_same, other_job_error
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 CLASSES_JSON, EXPORT_JSON = "classes.json", "export.json"
 OWN = (CLASSES_JSON, DATASET_JSON, EXPORT_JSON, "__MACOSX")
@@ -58,7 +59,7 @@ def write_folder(selection: ExportSelection, out: Path, report: Report) -> int:
     ):
         for batch in selection.read_batches():
             if stop.asked:
-                raise stop.error(f"{batch.first} images are there")
+                raise stop.error(f"{format_count(batch.first, 'image', 'are')} there")
             paths = names.list_paths(batch)
             targets = [out / path for path in paths]
             made += sum(pool.map(put, targets, batch.images, repeat(selection.format)))

@@ -35,6 +35,7 @@ from cdm_cli.names import Origin
 from cdm_cli.options.files import ImportOptions
 from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 PRESET = "imported"
 NAMES_LIMIT = 16 * 2**20
@@ -168,7 +169,8 @@ def _read_classes(path: Path | None, num: int) -> tuple[str, ...]:
     names = read_names(path)
     if len(names) != num:
         raise MismatchError(
-            f"--classes {path} has {len(names)} names, the checkpoint has {num} classes",
+            f"--classes {path} has {format_count(len(names), 'name')}, the checkpoint has "
+            f"{format_count(num, 'class')}",
             kept="nothing was written",
             next="one name per line, in the order of training",
         )

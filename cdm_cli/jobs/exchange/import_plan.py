@@ -25,16 +25,17 @@ from cdm_cli.jobs.sampling.provenance import make_parent, make_provenance, spell
 from cdm_cli.metrics.order import rank_in_class
 from cdm_cli.options.files import ImportOptions
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 T = TypeVar("T")
 THREADS = 8
 LARGEST = 4096
 TOO_MUCH = "which 8 bits of gray or RGB cannot keep"
 LOSSY = {
-    "16-bit": f"are 16-bit, {TOO_MUCH}",
-    "CMYK": f"are CMYK, {TOO_MUCH}",
-    PROFILE: "have a colour profile, which is ignored",
-    GAMMA: "have a gamma of their own, which is ignored",
+    "16-bit": ("are", f"16-bit, {TOO_MUCH}"),
+    "CMYK": ("are", f"CMYK, {TOO_MUCH}"),
+    PROFILE: ("have", "a colour profile, which is ignored"),
+    GAMMA: ("have", "another gamma, which is ignored"),
 }
 CONVENTIONS = {
     "pixels": "as in the files: EXIF orientation applied, palettes resolved, 16 bits cut to 8",
@@ -76,7 +77,8 @@ def plan_import(found: Labelled, src: Path, report: Report) -> ImportPlan:
     """
     resolution, channels, conversions = look_at(found.source, src, report)
     for kind, count in conversions.items():
-        report.say(f"{src}: {count} images {LOSSY[kind]}")
+        verb, rest = LOSSY[kind]
+        report.say(f"{src}: {format_count(count, 'image', verb)} {rest}")
     order, ids, how = order_images(found)
     source = found.source.take(order.tolist())
     return ImportPlan(source, found.y[order], ids, how, resolution, channels, conversions)

@@ -15,6 +15,7 @@ from cdm_cli.metrics.kernel import NUM_SUBSETS, SUBSET_SIZE, estimate_kernel_dis
 from cdm_cli.metrics.neighbours import PRDC, prdc
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
+from cdm_cli.units import format_count
 
 FULL, SELECTION = 50_000, 10_000  # samples by convention: to publish, to choose a model
 PRDC_K, PRDC_K_DENSITY = 3, 5
@@ -25,7 +26,8 @@ def check_number(metric: str, num: int) -> None:
     least = {"is": 2 * NUM_SPLITS, "prdc": PRDC_K_DENSITY + 1}.get(metric, 0)
     if num < least:
         raise UsageError(
-            f"{metric}: {num} images are too few, it takes {least}", next=f"judge {least} or more"
+            f"{metric}: {format_count(num, 'image', 'are')} too few, it takes {least}",
+            next=f"judge {least} or more",
         )
 
 
@@ -219,11 +221,15 @@ def list_notes(
     if judged and num < FULL:
         which = "the number for model selection" if num >= SELECTION else f"{num}"
         yield (
-            f"{' and '.join(judged)} from {num} samples ({which}; {FULL} is the convention): "
+            f"{' and '.join(judged)} from {format_count(num, 'sample')} ({which}; {FULL} is the "
+            "convention): "
             "the fewer samples, the higher FID and the lower IS"
         )
     if "fid" in metrics and num <= D:
-        yield f"{num} samples in {D} dimensions: their covariance is singular, FID is far too high"
+        yield (
+            f"{format_count(num, 'sample')} in {D} dimensions: their covariance is singular, "
+            "FID is far too high"
+        )
     yield from _tell_extractor(judged, convention)
     for reference in references:
         if reference.num is None and "fid" in metrics:

@@ -11,6 +11,7 @@ from cdm_cli.jobs.pictures.shown import ShownImages, name_classes, take_first_of
 from cdm_cli.jobs.pictures.tiles import Sheet, enlarge, make_rgb
 from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.metrics.order import rank_in_class
+from cdm_cli.units import format_count
 
 
 def lay_side_by_side(
@@ -36,7 +37,7 @@ def lay_side_by_side(
         names = [f"{name} ({id})" for name, id in zip(names, ids[chosen].tolist(), strict=True)]
     ends = np.cumsum([len(row) * len(shown) for row in rows])
     laid = list(zip(names, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
-    title = f"the same {len(chosen)} ids of {len(shown)} stores"
+    title = f"the same {format_count(len(chosen), 'id')} of {len(shown)} stores"
     return Sheet(tiles, laid, title, (*heads,) * max(map(len, rows)), together=len(shown))
 
 

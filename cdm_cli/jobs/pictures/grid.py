@@ -18,6 +18,7 @@ from cdm_cli.jobs.pictures.shown import (
 from cdm_cli.jobs.pictures.tiles import Sheet, SheetRows, choose_scale, draw_sheet, write_png
 from cdm_cli.options.files import GridOptions
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 DEFAULT_NUM = 64
 DEFAULT_IDS = 10  # of several stores
@@ -69,7 +70,10 @@ def lay_out_one(shown: ShownImages, options: GridOptions) -> Sheet:
     )
     places = np.concatenate([places for _, places in rows])
     part, side = shown.part, shown.resolution
-    title = f"{shown.store.path.name}: {len(places)} of {part.num} images, {side}×{side}"
+    title = (
+        f"{shown.store.path.name}: {len(places)} of {format_count(part.num, 'image')}, "
+        f"{side}×{side}"
+    )
     return Sheet(shown.read_tiles(places), rows, title)
 
 

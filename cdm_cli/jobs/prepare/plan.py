@@ -26,6 +26,7 @@ from cdm_cli.jobs.sampling.provenance import make_parent, make_provenance, spell
 from cdm_cli.names import MOST_RESOLUTION
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 DRAFTED = f", JPEGs decoded at 1/2, 1/4 or 1/8 where {DRAFT} pixels are left for one that is stored"
 RESOLUTIONS = "--resolution 64, repeated for every stage of the cascade"
@@ -67,7 +68,10 @@ def list_sources(
     recipe = _choose_recipe(options, train)
     found: dict[PartName, FoundImages] = {}
     for name, (part, skips) in sources.items():
-        report.say(f"{name}: {len(part.source.names)} images in {part.source.name} ({part.how})")
+        report.say(
+            f"{name}: {format_count(len(part.source.names), 'image')} in {part.source.name} "
+            f"({part.how})"
+        )
         images = Images(part.source, labels[name], recipe, options.strict)
         found[name] = FoundImages(images, part.how, skips)
     return found, classes

@@ -33,6 +33,7 @@ from cdm_cli.jobs.runtime.same_store import (
 from cdm_cli.jobs.sampling.classes import describe_empty, find_empty_classes
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 PREPARING = ".preparing"
 
@@ -174,7 +175,8 @@ def _find_left_out(store: Store, name: PartName, part: FoundImages) -> np.ndarra
         _explain(part, LEFT_OUT - ids[:1])
         reason = next(iter(part.skips.counts))
         raise BadInputError(
-            f"{part.images.source.name}: not one of {len(ids)} images can be used: {reason}",
+            f"{part.images.source.name}: not one of {format_count(len(ids), 'image')} can be "
+            f"used: {reason}",
             kept="no store was made",
             next="check the files",
         )

@@ -16,6 +16,7 @@ from cdm_cli.jobs.runtime.session import Silent
 from cdm_cli.jobs.sampling.parents import find_parents
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import GridOptions
+from cdm_cli.units import format_count
 
 PER_CLASS, FEW = 8, 20  # images in a row, and classes that have one each
 CLASSES = 30  # names that are listed
@@ -43,7 +44,7 @@ def _list_facts(store: Store) -> dict[str, object]:
     kept = sorted({s for part in store.parts.values() for s in part.z_times})
     more = ", …" if len(store.classes) > CLASSES else ""
     return {
-        **{name: f"{part.num} images" for name, part in parts.items()},
+        **{name: format_count(part.num, "image") for name, part in parts.items()},
         "z_s at s": ", ".join(map(str, kept)),
         "classes": f"{len(store.classes)}: {', '.join(store.classes[:CLASSES])}{more}",
         "MB on disk": f"{store.path.stat().st_size / 1e6:.1f}",

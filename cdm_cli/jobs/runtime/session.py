@@ -36,6 +36,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
 from cdm_cli.signals import hear_within_calls
+from cdm_cli.units import format_count
 
 O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
@@ -198,6 +199,7 @@ def wait_for_others(
             why = find_stop() or gone or silent
             raise StoppedError(
                 f"stopped waiting: {why}",
-                kept=f"{len(blocks) - left} of {len(blocks)} blocks are complete",
+                kept=f"{len(blocks) - left} of {format_count(len(blocks), 'block', 'are')} "
+                "complete",
                 next="the same command continues",
             )

@@ -17,6 +17,7 @@ from cdm_cli.data.store import Part
 from cdm_cli.errors import StoppedError, UsageError
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 SMALLEST, LARGEST = 64, 1024
 BLOCK_BYTES = 2**26  # of images of files, which every process holds in memory
@@ -51,7 +52,8 @@ def select_samples(num: int, i_of_n: str | None) -> range:
     blocks = -(-num // size)
     if count > blocks:
         raise UsageError(
-            f"--part {i_of_n}: parts are whole blocks of {size}, {num} samples have {blocks}",
+            f"--part {i_of_n}: parts are whole blocks of {size}, "
+            f"{format_count(num, 'sample', 'have')} {blocks}",
             next=f"--part {min(index, blocks)}/{blocks}",
         )
     first, last = (size * (blocks * i // count) for i in (index - 1, index))
@@ -117,4 +119,7 @@ def write_missing(
 def describe_complete(part: Part, blocks: range | None = None) -> str:
     """Say how many blocks of a part, or of some of its blocks, are complete."""
     total = part.num_blocks if blocks is None else len(blocks)
-    return f"{total - len(part.list_missing(blocks))} of {total} blocks are complete"
+    return (
+        f"{total - len(part.list_missing(blocks))} of {format_count(total, 'block', 'are')} "
+        "complete"
+    )

@@ -14,6 +14,7 @@ import numpy as np
 
 from cdm_cli.errors import UsageError, quote
 from cdm_cli.names import MOST_SAMPLES
+from cdm_cli.units import format_count
 
 RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 SHOWN = 5  # names in one line
@@ -35,7 +36,7 @@ def describe_empty(names: Sequence[str], empty: Sequence[int]) -> str:
     """Say in one line which classes have no image: "2 of 13 classes without an image: …"."""
     told = ", ".join(f"{names[k]!r} (id {k})" for k in empty[:SHOWN])
     more = ", …" if len(empty) > SHOWN else ""
-    return f"{len(empty)} of {len(names)} classes without an image: {told}{more}"
+    return f"{len(empty)} of {format_count(len(names), 'class')} without an image: {told}{more}"
 
 
 def parse_classes(

@@ -20,6 +20,7 @@ from cdm_cli.options.sampling import Sampling, UpsampleOptions
 from cdm_cli.options.workspace import DefaultsOptions
 from cdm_cli.plans import Applied, StageFile
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 KEPT = "its defaults are what they were"
 
@@ -70,7 +71,8 @@ def _take(directory: Path, number: int, report: Report) -> Defaults:
         file = read_stage_file(directory)
         if number > len(file.applied):
             raise UsageError(
-                f"--take {number}: {len(file.applied)} were applied to {directory}",
+                f"--take {number}: {format_count(len(file.applied), 'setting', 'were')} applied "
+                f"to {directory}",
                 kept=KEPT,
                 next=f"cdm defaults {quote(directory)}, which lists them",
             )
@@ -158,7 +160,7 @@ def describe_applied(applied: Applied) -> str:
     told = [
         f"s = {applied.s}" + (" truncated" if applied.augment == "truncated" else ""),
         applied.sampler or "",
-        "" if steps is None else f"{steps or 'all'} steps",
+        "" if steps is None else "all steps" if not steps else format_count(steps, "step"),
         f"variance {applied.variance}" if applied.variance else "",
     ]
     return ", ".join(filter(None, told))
@@ -199,4 +201,4 @@ def _tell_change(directory: Path, before: int, report: Report) -> Defaults:
 def _describe(defaults: Defaults) -> str:
     s = "no s (--s says it)" if defaults.s is None else f"s = {defaults.s}"
     kind = " truncated" if defaults.augment == "truncated" else ""
-    return f"{s}{kind}, {defaults.sampler}, {defaults.steps} steps"
+    return f"{s}{kind}, {defaults.sampler}, {format_count(defaults.steps, 'step')}"

@@ -27,6 +27,7 @@ from cdm_cli.jobs.sampling.ready import ReadyStage
 from cdm_cli.jobs.sampling.work import MakeInputs, Work, adopt_block_size, make_spec
 from cdm_cli.report import Report
 from cdm_cli.startup import measure_first, tell_first_result
+from cdm_cli.units import format_count
 
 Arrays = dict[str, np.ndarray]
 
@@ -90,8 +91,8 @@ class Engine:
         except torch.OutOfMemoryError:
             smaller = self.batch_size // 2
             raise MemoryFloorError(
-                f"{self.batch_size} samples at a time do not fit into the memory of "
-                f"{self.stage.device}",
+                f"the memory of {self.stage.device} does not hold "
+                f"{format_count(self.batch_size, 'sample')} at a time",
                 kept="finished blocks are complete",
                 next=f"--batch-size {smaller} with another -o" if smaller else "a larger device",
             ) from None
@@ -135,7 +136,7 @@ class Meter:
         return wrap
 
     def _note(self) -> str:
-        return f"{self._done} of {self._num} images"
+        return f"{self._done} of {format_count(self._num, 'image')}"
 
 
 def fill_store(
@@ -156,7 +157,10 @@ def fill_store(
         part = store.parts[""]
         there = part.num_blocks - len(part.list_missing())
         if there and upto is None:
-            session.report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
+            session.report.say(
+                f"{out}: {there} of {format_count(part.num_blocks, 'block', 'are')} there, "
+                "continuing"
+            )
         _tell_note(work.sampling.note, store, session.report)
         mine = _fill(part, Engine.of(work, ready), work.make_inputs, session, work.command, upto)
         made = sum(session.world.gather(mine))

@@ -12,6 +12,7 @@ from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.jobs.sampling.classes import find_classes_with_images
 from cdm_cli.plans import Applied
+from cdm_cli.units import format_count
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,10 @@ def compare_images(
         there = ", ".join(map(str, part.resolutions))
         return f"{one} {does} {resolution}×{resolution}, {other} has {there}"
     if part.count_channels(resolution) != channels:
-        return f"{one} has {channels} channels, {other} {part.count_channels(resolution)}"
+        return (
+            f"{one} has {format_count(channels, 'channel')}, {other} "
+            f"{part.count_channels(resolution)}"
+        )
     return ""
 
 
@@ -114,7 +118,7 @@ def compare_classes(
 ) -> str:
     """Return how the class names of one and another differ, or "" if they do not."""
     if len(ours) != len(theirs):
-        return f"{one} has {len(ours)} classes, {other} {len(theirs)}"
+        return f"{one} has {format_count(len(ours), 'class')}, {other} {len(theirs)}"
     pairs = enumerate(zip(ours, theirs, strict=True))
     told = (f"class {k} is {a!r} in {one}, {b!r} in {other}" for k, (a, b) in pairs if a != b)
     return next(told, "")

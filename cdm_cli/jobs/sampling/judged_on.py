@@ -17,6 +17,7 @@ from cdm_cli.jobs.sampling.probe import Probe, choose_s, make_base_probe, make_s
 from cdm_cli.jobs.sampling.store_images import choose_part, choose_rows, tell_rows
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 GENERATED = "generated"
 
@@ -73,7 +74,7 @@ def make_probe(
     name, part = choose_part(lowres, None)
     if num > part.num:
         raise UsageError(
-            f"{flags[0]} {num}: {lowres.path} has {part.num} images "
+            f"{flags[0]} {num}: {lowres.path} has {format_count(part.num, 'image')} "
             f"{f'in {name} ' if name else ''}to enlarge",
             next=f"{flags[0]} {part.num}",
         )

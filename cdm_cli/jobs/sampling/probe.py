@@ -35,6 +35,7 @@ from cdm_cli.nets.ema import Ema
 from cdm_cli.nets.memory import halve
 from cdm_cli.nets.unet import UNet
 from cdm_cli.options.sampling import Sampling
+from cdm_cli.units import format_count
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,8 @@ def check_shares(probe: Probe, world: World) -> None:
     """Raise MismatchError where some process has no sample to judge."""
     if probe.num < world.size:
         raise MismatchError(
-            f"{probe.num} samples for {world.size} processes", next="more samples, or fewer --gpus"
+            f"{format_count(probe.num, 'sample')} for {world.size} processes",
+            next="more samples, or fewer --gpus",
         )
 
 

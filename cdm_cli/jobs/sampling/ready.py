@@ -39,7 +39,7 @@ from cdm_cli.jobs.sampling.parents import find_stage_digest
 from cdm_cli.jobs.sampling.provenance import find_numerics
 from cdm_cli.jobs.sampling.work import Work, adopt_block_size, make_spec
 from cdm_cli.names import RUNS
-from cdm_cli.nets.memory import HALVED, halve
+from cdm_cli.nets.memory import halve, say_halved
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
 from cdm_cli.startup import measure_part
@@ -111,7 +111,7 @@ def halve_until_fits(ready: ReadyStage, work: Work, session: Session) -> ReadySt
         size = halve(size, ready.stage.device)
         parts = f"; for the same bits, other parts need --batch-size {size}"
         among = parts if len(work.samples) < work.num else ""
-        session.report.say(HALVED.format(size) + among)
+        session.report.say(say_halved(size) + among)
     return replace(ready, numerics=replace(ready.numerics, batch_size=size))
 
 

@@ -11,6 +11,7 @@ from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.metrics.order import choose_balanced
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 RowIndices = np.ndarray  # int64 [n], places within a part
 
@@ -80,7 +81,8 @@ def choose_rows(store: Store, part: Part, num: int | None) -> RowIndices:
         return np.arange(part.num)
     if num > part.num:
         raise UsageError(
-            f"--num {num}: {store.path} has {part.num} images", next=f"--num {part.num}"
+            f"--num {num}: {store.path} has {format_count(part.num, 'image')}",
+            next=f"--num {part.num}",
         )
     if store.kind == "samples":
         return np.arange(num)

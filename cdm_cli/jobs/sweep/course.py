@@ -33,6 +33,7 @@ from cdm_cli.metrics.comparisons import list_names
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import plan_rounds, race
 from cdm_cli.options.sweeping import SweepOptions
+from cdm_cli.units import format_count
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Course:
         rounds = len(plan.ends)
         self._say(
             f"a race of {len(racers.points)} points, {budget} of {racers.grid} "
-            f"evaluations, in {rounds} round{'' if rounds == 1 else 's'} at most"
+            f"evaluations, in {format_count(rounds, 'round')} at most"
         )
         for done in race(racers.costs, budget, racers.num, self._look, step=racers.step, plan=plan):
             kept = record_round(done, racers)
@@ -113,7 +114,7 @@ class Course:
         """Return the numbers of some points, making and judging what is missing of them."""
         lacking = self.racers.count_lacking(num)
         but = f", which lack {lacking} of the classes" if lacking else ""
-        self._say(f"{len(some)} points on {num} images each{but}")
+        self._say(f"{format_count(len(some), 'point')} on {format_count(num, 'image')} each{but}")
         points = [self.racers.points[i] for i in some]
         missing = [one for one in points if not self.file.find_number(one.labels, num)]
         if self.session.world.size > 1:

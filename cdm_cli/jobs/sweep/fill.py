@@ -27,6 +27,7 @@ from cdm_cli.jobs.sweep.point import Point
 from cdm_cli.jobs.sweep.shared import Loaded, open_panel_and_stage
 from cdm_cli.jobs.sweep.table import write_start
 from cdm_cli.options.sweeping import SweepOptions
+from cdm_cli.units import format_count
 
 PATIENCE = 600.0  # seconds without a new sample of others that end a wait
 
@@ -140,7 +141,9 @@ def _wait_for(points: Sequence[Point], session: Session) -> list[Point]:
 
     Raises StoppedError when asked to stop, or where no sample is made for PATIENCE seconds.
     """
-    session.report.say(f"waiting for {len(points)} points that other processes make")
+    session.report.say(
+        f"waiting for {format_count(len(points), 'point')} that other processes make"
+    )
     left, seen, since = list(points), -1, time.monotonic()
     with Stop() as stop:
         while True:

@@ -7,6 +7,7 @@ from cdm_cli.jobs.sweep.choice import Judged, name_point, rank_points
 from cdm_cli.metrics.comparisons import are_comparable, name_subject
 from cdm_cli.metrics.pareto import find_front
 from cdm_cli.settings import Settings
+from cdm_cli.units import format_count
 
 
 class Placed(Settings):
@@ -71,7 +72,10 @@ def say_front(placed: Sequence[Placed]) -> str:
     costs = dict.fromkeys(one.evaluations for one in on)
     told = [_describe_level([one for one in on if one.evaluations == cost]) for cost in costs]
     what = f"evaluations and {name_subject('fid', placed[0].reference)}"
-    return f"{len(on)} of {len(placed)} points are on the front of {what}: {'; '.join(told)}."
+    return (
+        f"{len(on)} of {format_count(len(placed), 'point', 'are')} on the front of {what}: "
+        f"{'; '.join(told)}."
+    )
 
 
 def _describe_level(level: Sequence[Placed]) -> str:

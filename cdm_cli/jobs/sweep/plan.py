@@ -34,6 +34,7 @@ from cdm_cli.names import LEAST_JUDGED, RUNS, Augment
 from cdm_cli.options.sampling import UpsampleOptions
 from cdm_cli.options.sweeping import SweepOptions
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 IMAGES = {"train": "training", "val": "validation"}
 
@@ -110,8 +111,8 @@ def _check_num(options: SweepOptions, part: Part) -> int:
     num = part.num if options.num is None else options.num
     if num < LEAST_JUDGED:
         raise UsageError(
-            f"{num} images of {options.lowres} are too few to judge: FID and IS with their errors "
-            f"take {LEAST_JUDGED} at least",
+            f"{options.lowres}: {format_count(num, 'image', 'are')} too few to judge: FID and "
+            f"IS with their errors take {LEAST_JUDGED} at least",
             next="cdm sample more of them",
         )
     return num
@@ -185,8 +186,8 @@ def _check_num_real(num: int, split: str, options: SweepOptions) -> int:
     """Return the number of real images; raise UsageError where their points could not be judged."""
     if num < LEAST_JUDGED:
         raise UsageError(
-            f"--ground-truth: the {num} {IMAGES[split]} images of {options.judge.ref} are too few "
-            f"to judge: FID and IS with their errors take {LEAST_JUDGED} at least",
+            f"--ground-truth: {options.judge.ref} has {format_count(num, f'{IMAGES[split]} image')}"
+            f", too few to judge: FID and IS with their errors take {LEAST_JUDGED} at least",
             next="--ref with more of them, or leave --ground-truth out",
         )
     return num

@@ -40,6 +40,7 @@ from cdm_cli.names import REPORT
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.options.sweeping import SweepOptions
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ def _fill_missing(options: SweepOptions, sweep: Sweep, command: str, session: Se
     missing = _agree_on_missing(sweep, session)
     there = len(sweep.points) - len(missing)
     if there:
-        session.report.say(f"{sweep.out}: {there} of {len(sweep.points)} points are there")
+        session.report.say(
+            f"{sweep.out}: {there} of {format_count(len(sweep.points), 'point', 'are')} there"
+        )
     if missing:
         fill_points(options, sweep, missing, command, session)
 

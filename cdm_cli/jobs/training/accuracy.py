@@ -15,6 +15,7 @@ from cdm_cli.jobs.training.objective import ClassifierObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.memory import Halving
+from cdm_cli.units import format_count
 
 ACCURACY = "accuracy"
 
@@ -66,7 +67,7 @@ class Accuracy:
         if metrics is not None:
             metrics.write({"step": step, ACCURACY: self._there[step]})
         self._trainer.session.report.say(
-            f"step {step}: {self._there[step]:.1%} of {num} val images are right"
+            f"step {step}: {self._there[step]:.1%} of {format_count(num, 'val image', 'are')} right"
         )
 
     @torch.no_grad()

@@ -28,6 +28,7 @@ from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.plans import Plan
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 
 class Extra(Protocol):
@@ -120,7 +121,7 @@ def build_extras(
     chosen = choose_numerics(probe.config, session, probe.evaluations)
     settings = probe.list_settings().items()
     told = ", ".join(f"{name} {value}" for name, value in settings if value != "")
-    session.report.say(f"--select fid every {options.select_every} steps: {told}")
+    session.report.say(f"--select fid every {format_count(options.select_every, 'step')}: {told}")
     panel = open_selection_panel(judge, options.data, probe, session)
     return (grid, Selection(options, directory, trainer, probe, panel, chosen, find_stop), plot)
 

@@ -41,6 +41,7 @@ from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.plans import TrainingConfig
+from cdm_cli.units import format_count
 
 SAMPLES = "samples"
 HEADS = ("input", "sample", "real")
@@ -61,7 +62,7 @@ class GridLayout:
         """How the samples are drawn."""
         chain, s = self.probe.chain, self.probe.s
         noised = "" if s is None else f", {self.probe.lowres} noised to s = {s}"
-        return f"{chain.sampler}, {chain.evaluations} steps{noised}"
+        return f"{chain.sampler}, {format_count(chain.evaluations, 'step')}{noised}"
 
 
 def plan_layout(header: Header, store: Store, training: TrainingConfig) -> GridLayout:

@@ -13,6 +13,7 @@ from cdm_cli.jobs.sampling.defaults import describe_applied
 from cdm_cli.jobs.training.grid import SAMPLES
 from cdm_cli.jobs.training.plot import draw_loss_plot
 from cdm_cli.plans import StageFile
+from cdm_cli.units import format_count
 
 GRIDS = 4  # pictures besides the last
 CLASSES = 30  # names that are listed
@@ -73,7 +74,8 @@ def _tell_facts(file: StageFile) -> dict[str, object]:
     more = ", …" if len(data.classes) > CLASSES else ""
     return {
         **known,
-        "data": f"{data.name}: {data.num_train} images to train on, {data.num_val} to validate",
+        "data": f"{data.name}: {format_count(data.num_train, 'image')} to train on, "
+        f"{data.num_val} to validate",
         "digest of the data": data.digest,
         "classes": f"{len(data.classes)}: {', '.join(data.classes[:CLASSES])}{more}",
     }

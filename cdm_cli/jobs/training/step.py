@@ -24,6 +24,7 @@ from cdm_cli.nets.ema import Ema
 from cdm_cli.plans import TrainingConfig
 from cdm_cli.settings import Later, Settings
 from cdm_cli.startup import measure_part
+from cdm_cli.units import format_count
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -145,7 +146,7 @@ class Trainer:
             return None
         said = (
             f"out of device memory: the batch of {self.training.batch_size} is now taken "
-            f"{gradients.micro_batch} images at a time; the result is the same"
+            f"{format_count(gradients.micro_batch, 'image')} at a time; the result is the same"
         )
         if not self.training.virtual_ranks:
             return said

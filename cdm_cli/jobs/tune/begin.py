@@ -34,7 +34,8 @@ from cdm_cli.jobs.tune.teacher import (
     walk_path,
 )
 from cdm_cli.jobs.tune.ways import Shape, Way, make_even_way, shape_times
-from cdm_cli.nets.memory import HALVED, halve, translate_memory_errors
+from cdm_cli.nets.memory import halve, say_halved, translate_memory_errors
+from cdm_cli.units import format_count
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ class Beginning:
                 self._taught = None
             self._stage.release()
             self._size = halve(self._size, self._stage.device)
-            self._report.say(HALVED.format(self._size))
+            self._report.say(say_halved(self._size))
 
     def _find_elbo_times(self, steps: int) -> tuple[int, ...] | None:
         if self._search.real is None or steps > len(self._grid):
@@ -100,7 +101,7 @@ class Beginning:
         with self._report.track("terms of the bound", total, "evaluations") as advance:
             found = predict(
                 schedule, self._grid, x_0, self._bind_eps_theta(inputs, schedule), noise,
-                lambda num: advance(num, f"{len(x_0)} images"),
+                lambda num: advance(num, format_count(len(x_0), "image")),
             )  # fmt: skip
         check_finite(self._stage, torch.from_numpy(found.square))
         return found
@@ -139,14 +140,14 @@ class Beginning:
 
         def measure_distance(way: Way) -> float:
             found = walk_path(schedule, eps_of, way, path)
-            advance(len(found) * steps, f"{steps} steps")
+            advance(len(found) * steps, format_count(steps, "step"))
             return float((found - wanted).square().mean())
 
         published = [shape_times(schedule.T, steps, first, shape) for first, shape, _ in SHAPES]
         published_ways = [move_onto(self._grid, make_even_way(times, 1.0)) for times in published]
         rng = np.random.default_rng([self._scorer.seed, steps])
         total = (TRIES + len(published_ways)) * len(wanted) * steps
-        what = f"{steps} steps, beside the teacher"
+        what = f"{format_count(steps, 'step')}, beside the teacher"
         with self._report.track(what, total, "evaluations") as advance:
             return find_nearest(
                 schedule, self._grid, published_ways, measure_distance, TRIES, rng

@@ -25,6 +25,7 @@ from cdm_cli.jobs.tune.plan import Search
 from cdm_cli.jobs.tune.trials import count_trials_left, read_schedule
 from cdm_cli.metrics.comparisons import ALIKE, tell_apart
 from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.units import format_count
 
 FROM = {"images": "other images", "noise": "the same images with other noise"}
 
@@ -46,7 +47,7 @@ def measure_gain(search: Search, steps: int, own: Estimate, best: Estimate) -> G
 
 def conclude(found: Searched) -> str:
     """Return the result of the search of one number of steps as a sentence."""
-    start = f"In {found.steps} steps"
+    start = f"In {format_count(found.steps, 'step')}"
     if found.score >= found.baseline:
         return f"{start} no trial had a lower FID than the stage's own schedule."
     gain = found.gain
@@ -141,9 +142,9 @@ def judge_missing(scorer: Scorer, steps: int, log: Path) -> None:
     if search.method == "linear":
         best = make_chain(search, find_best_trial(found.of(steps)))
         own = scorer.judge_fresh(
-            search.build_baseline(steps), f"{steps} steps, the stage's own again"
+            search.build_baseline(steps), f"{format_count(steps, 'step')}, the stage's own again"
         )
-        again = scorer.judge_fresh(best, f"{steps} steps, the best again")
+        again = scorer.judge_fresh(best, f"{format_count(steps, 'step')}, the best again")
         session.lead(lambda: append_line(log, measure_gain(search, steps, own, again)))
         return
     chains: dict[tuple[int, Any], Chain] = {}
@@ -152,7 +153,9 @@ def judge_missing(scorer: Scorer, steps: int, log: Path) -> None:
     chains |= {(steps, name): it for name, it in choose_chains(search, found.of(steps)).items()}
     for (at, name), chain in chains.items():
         if (at, name) not in found.judged:
-            score = scorer.judge_fresh(chain, f"{at or search.reference} steps, {name}, again")
+            score = scorer.judge_fresh(
+                chain, f"{format_count(at or search.reference, 'step')}, {name}, again"
+            )
             line = FreshScore(
                 steps=at, name=name, num=len(search.inputs.fresh.ids), value=score.value,
                 without=score.without, without_two=score.without_two,

@@ -23,6 +23,7 @@ from cdm_cli.names import Searching, Variance
 from cdm_cli.options.judging import TuneOptions
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 TRIALS: dict[Searching, int] = {"free": 40, "linear": 16}
 REAL = 256  # images, at most, on which the terms of the bound are measured
@@ -165,7 +166,8 @@ def _read_start(path: Path, method: Searching, steps: Sequence[int], T: int) -> 
     for n, way in given.items():
         if len(way.times) != n:
             raise MismatchError(
-                f"--start {path}: its schedule of {n} steps has {len(way.times)} times",
+                f"--start {path}: its schedule of {format_count(n, 'step')} has "
+                f"{format_count(len(way.times), 'time')}",
                 next="leave --start out",
             )
     if late := [t for way in given.values() for t in way.times if t > T]:

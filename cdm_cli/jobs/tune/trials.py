@@ -20,6 +20,7 @@ from cdm_cli.jobs.tune.plan import Search
 from cdm_cli.jobs.tune.search import Candidate, Origin, propose
 from cdm_cli.jobs.tune.ways import Way, vary
 from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.units import format_count
 
 LINEAR = 8  # trials of linear schedules beside the free ones
 SIZE, LARGER, SMALLER = 0.25, 1.4, 0.92
@@ -120,7 +121,7 @@ def make_trial(scorer: Scorer, log: Log, steps: int) -> Trial:
     chain = (
         search.build_baseline(steps) if tried is None else search.build_candidate_chain(tried[1])
     )
-    what = f"{steps} steps, trial {len(trials)} of {search.trials}"
+    what = f"{format_count(steps, 'step')}, trial {len(trials)} of {search.trials}"
     if search.method == "linear":
         raced = Raced(scorer.fid(chain, what), Estimate(0.0), False)
     else:

@@ -39,6 +39,7 @@ from cdm_cli.jobs.tune.result import apply_kept, make_file, write_schedules
 from cdm_cli.jobs.tune.trials import count_trials_left, make_trial, summarise
 from cdm_cli.options.judging import TuneOptions
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 
 def run(options: TuneOptions, report: Report) -> TuneResult:
@@ -160,7 +161,7 @@ def _find_first_times(scorer: Scorer, beginning: Beginning, steps: int, log: Pat
 def _search(scorer: Scorer, steps: int, log: Path) -> None:
     """Make the trials of one number of steps that are missing."""
     session, search, there = scorer.panel.session, scorer.search, read_own_log(log)
-    what, total, done = f"{steps} steps", search.trials + 1, len(there.of(steps))
+    what, total, done = format_count(steps, "step"), search.trials + 1, len(there.of(steps))
     if done == total:
         return
     with session.report.track(what, total, "schedules", done) as advance:

@@ -33,6 +33,7 @@ from cdm_cli.jobs.workspace.stages import is_stage, is_training
 from cdm_cli.names import RUNS
 from cdm_cli.options.workspace import PruneOptions
 from cdm_cli.report import Report
+from cdm_cli.units import format_count
 
 Found = Iterator[Item | Kept]
 
@@ -195,10 +196,11 @@ def _list_rows(
 def _count_kinds(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return how many of each kind there are: "3 checkpoints and the images of 6 points"."""
     said = {
-        CHECKPOINT: "{} old checkpoint{}", LEFTOVER: "{} unfinished checkpoint{}",
-        IMAGES: "the images of {} judged point{}",
+        CHECKPOINT: ("", "old checkpoint"), LEFTOVER: ("", "unfinished checkpoint"),
+        IMAGES: ("the images of ", "judged point"),
     }  # fmt: skip
     kinds = [row["what"] for row in rows]
     numbers = {kind: kinds.count(kind) for kind in said if kind in kinds}
-    counts = [said[kind].format(num, "" if num == 1 else "s") for kind, num in numbers.items()]
-    return " and ".join(counts)
+    return " and ".join(
+        said[kind][0] + format_count(num, said[kind][1]) for kind, num in numbers.items()
+    )

@@ -69,7 +69,7 @@ def test_a_step_that_does_not_fit_is_told(generator, monkeypatch):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
 
     monkeypatch.setattr(Fit, "accumulate", lacking)
-    with pytest.raises(MemoryFloorError, match="4 images at a time do not fit"):
+    with pytest.raises(MemoryFloorError, match="does not hold 4 images at a time"):
         Fit(recipe(), CPU, World()).step(1, batch_of(8, generator))
 
 

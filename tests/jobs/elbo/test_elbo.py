@@ -204,8 +204,11 @@ def test_the_advice_has_an_s_for_each_stage(workspace):
         with pytest.raises(UsageError) as caught:
             run(options("base", "sr", "top", s=s), Told())
         assert caught.value.next.startswith(next)
-    for stages, next in ((("base",), "leave out --s"), (("base", "sr"), "--s 20:")):
-        with pytest.raises(UsageError, match="there are") as caught:
+    for stages, has, next in (
+        (("base",), "0 super-resolution stages", "leave out --s"),
+        (("base", "sr"), "1 super-resolution stage", "--s 20:"),
+    ):
+        with pytest.raises(UsageError, match=f"more than {has} — Next") as caught:
             run(options(*stages, s=(21, 3)), Told())
         assert caught.value.next.startswith(next)
 

@@ -192,7 +192,7 @@ def test_sixteen_bits_are_told():
     write_folder(Path("pics"), {"1.png": encoded(wide)})
     told = Told()
     assert imported("pics", told=told).conversions == {"16-bit": 1}
-    assert "1 images are 16-bit" in told.lines[0]
+    assert "1 image is 16-bit" in told.lines[0]
     assert (opened()[0] == 0x12).all()
 
 

@@ -175,7 +175,7 @@ def test_one_goes_back_to_what_was_applied_before_and_to_the_stages_own():
     with pytest.raises(UsageError, match="--s is missing"):
         upsampled(out="other.h5")
     before = (SR / "stage.json").read_bytes()
-    with pytest.raises(UsageError, match="2 were applied"):
+    with pytest.raises(UsageError, match="2 settings were applied"):
         taken(3)
     with hold_lock(SR), pytest.raises(StoppedError, match="is being trained"):
         taken(1)

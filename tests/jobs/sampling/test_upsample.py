@@ -210,7 +210,7 @@ def test_continues_and_refuses_to_mix(workspace):
         ({"keep_s": (21,)}, UsageError, "--keep-s 21: the stage has times 1..20"),
         ({"model": "base"}, MismatchError, "it is a base stage"),
         ({"model": "sr16"}, MismatchError, "starts from 16×16, the store has 8"),
-        ({"model": "gray"}, MismatchError, "has 1 channels, the store 3"),
+        ({"model": "gray"}, MismatchError, "has 1 channel, the store 3"),
         ({"model": "two"}, MismatchError, "has 2 classes, the store 3"),
         ({"model": "other"}, MismatchError, "class 1 is 'rings' in the stage, 'ring'"),
         ({"model": "otherz", "augment": "truncated"}, MismatchError, "another noise schedule"),

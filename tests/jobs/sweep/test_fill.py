@@ -202,7 +202,7 @@ def test_a_point_of_another_process_is_left_to_it(made, monkeypatch, ends):
     monkeypatch.setattr(fill.time, "sleep", other_goes_on)
     sweep(told)
     assert len(slept) == 1
-    assert "waiting for 1 points that other processes make" in told.lines
+    assert "waiting for 1 point that other processes make" in told.lines
     assert files(SWEEP) == files(made / "sweep")
 
 

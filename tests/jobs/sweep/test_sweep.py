@@ -494,7 +494,11 @@ def test_truncated_only_where_it_is_kept_and_means_the_same(workspace):
         ({"ref": "gray.h5"}, MismatchError, "the stage has 3 channels, the store 1"),
         ({"ref": "two.h5"}, MismatchError, "the stage has 3 classes, the store 2"),
         ({"ref": "train.h5", "ground_truth": True}, UsageError, "has no validation images"),
-        ({"ref": "few.h5", "ground_truth": True}, UsageError, "6 validation images of few.h5 are"),
+        (
+            {"ref": "few.h5", "ground_truth": True},
+            UsageError,
+            "few.h5 has 6 validation images, too",
+        ),
         ({"ref": "high.h5", "ground_truth": True}, MismatchError, "the store has 8"),
         ({"features": "sr"}, MismatchError, "a judge must be a classifier"),
         ({"features": "nobody"}, MissingError, "nobody"),

@@ -64,7 +64,7 @@ def test_memory_that_runs_out_halves_a_part_and_ends_equality(ranks, monkeypatch
     one = trainer(line, virtual_ranks=ranks)
     one.step(7, batch())
     said = one.note_halving(7)
-    assert "the batch of 4 is now taken 1 images at a time; the result is the same" in said
+    assert "the batch of 4 is now taken 1 image at a time; the result is the same" in said
     assert one.note_halving(7) is None
     assert said.endswith("no longer to the bit") == (ranks > 0)
     (*_, ended) = one.resumed or (None,)

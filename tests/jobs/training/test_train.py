@@ -227,7 +227,7 @@ def test_each_setting_that_selection_samples_with_has_a_value(home):
         home, "sampling.sampler=ddim", steps=1,
         select="fid", select_num=6, select_every=1, features="judge", told=told,
     )  # fmt: skip
-    (said,) = [line for line in told.lines if "--select fid every 1 steps" in line]
+    (said,) = [line for line in told.lines if "--select fid every 1 step" in line]
     assert "sampler ddim" in said
     assert " ," not in said
 
@@ -485,7 +485,7 @@ def test_an_exact_training_that_runs_out_of_memory_says_what_ends(home, monkeypa
     train(home, KEEP_ALL, told=told, steps=4, exact=True, batch_size=16)
     said = [line for line in told.lines if "out of device memory" in line]
     assert len(said) == 1
-    assert "taken 1 images at a time; the result is the same to rounding, no longer to" in said[0]
+    assert "taken 1 image at a time; the result is the same to rounding, no longer to" in said[0]
     state = json.loads((list_checkpoints(base(home))[-1] / "state.json").read_text())
     assert state["resumed"] == [
         {"step": 0, "before": {"micro_batch": 2}, "now": {"micro_batch": 1}}
