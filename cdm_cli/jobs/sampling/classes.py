@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from cdm_cli.errors import UsageError, quote
+from cdm_cli.errors import UsageError, make_printable, quote
 from cdm_cli.names import MOST_SAMPLES
 from cdm_cli.units import format_count
 
@@ -127,12 +127,16 @@ def _normalise(name: str) -> str:
 
 
 def _look_up(name: str, names: Sequence[str]) -> int | None:
-    """Return the class of that name: exactly, else in any case, else by its first synonym."""
+    """Return the class of that name: exactly, else in any case, by its first synonym, or as shown.
+
+    A name of two lines is shown, and so typed, with a backslash and an n.
+    """
     if name in names:
         return names.index(name)
     wanted = _normalise(name)
     spelled = [_normalise(known) for known in names]
-    for keys in (spelled, [known.partition(", ")[0] for known in spelled]):
+    shown = [_normalise(make_printable(known)) for known in names]
+    for keys in (spelled, [known.partition(", ")[0] for known in spelled], shown):
         hits = [index for index, key in enumerate(keys) if key == wanted]
         if len(hits) == 1:
             return hits[0]

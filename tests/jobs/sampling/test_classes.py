@@ -103,6 +103,12 @@ def test_a_first_synonym_of_two_classes_is_refused():
         parse_classes("crane", ("crane, bird", "crane, machine"))
 
 
+def test_a_name_of_two_lines_may_be_typed_as_it_is_shown():
+    names = ("disk", "two\nlines", "plain")
+    for typed in ("two\nlines", r"two\nlines"):
+        assert parse_classes(typed, names) == (1,)
+
+
 def test_every_prefix_is_balanced():
     labels = assign_labels(np.arange(50), (4, 0, 9))
     for num in range(1, 51):
