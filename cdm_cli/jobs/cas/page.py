@@ -85,9 +85,9 @@ def say_gains(lines: Sequence[Mapping[str, Any]]) -> str:
     verdicts = [line.get("verdict") for line in lines]
     gain, lose = sum(x > 0 for x in gains), sum(x < 0 for x in gains)
     return (
-        f"By samples instead of real images {gain} of {len(lines)} classes gain accuracy, "
-        f"{verdicts.count('better')} of them with certainty; {lose} lose some, "
-        f"{verdicts.count('worse')} of them with certainty."
+        f"By samples instead of real images accuracy rises in {gain} of {len(lines)} classes, "
+        f"certainly in {verdicts.count('better')}; it falls in {lose}, "
+        f"certainly in {verdicts.count('worse')}."
     )
 
 

@@ -144,7 +144,7 @@ def _choose_each_s(headers: Sequence[Header], s: Sequence[int]) -> list[int | No
     above_base = [header for header in headers if header.config.kind == "sr"]
     if len(s) > len(above_base):
         raise UsageError(
-            f"--s {','.join(map(str, s))}: more than "
+            f"--s {','.join(map(str, s))}: {format_count(len(s), 'time')} for "
             f"{format_count(len(above_base), 'super-resolution stage')}",
             next=_advise_each_s(above_base, s),
         )

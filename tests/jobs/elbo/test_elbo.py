@@ -208,7 +208,7 @@ def test_the_advice_has_an_s_for_each_stage(workspace):
         (("base",), "0 super-resolution stages", "leave out --s"),
         (("base", "sr"), "1 super-resolution stage", "--s 20:"),
     ):
-        with pytest.raises(UsageError, match=f"more than {has} — Next") as caught:
+        with pytest.raises(UsageError, match=f"2 times for {has} — Next") as caught:
             run(options(*stages, s=(21, 3)), Told())
         assert caught.value.next.startswith(next)
 
