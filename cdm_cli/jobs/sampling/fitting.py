@@ -13,6 +13,7 @@ from cdm_cli.jobs.sampling.headers import (
     compare_classes,
     describe_lowres_misfit,
     read_header,
+    read_if_diffusion,
 )
 from cdm_cli.jobs.sampling.store_images import choose_part
 from cdm_cli.presets import PRESETS
@@ -188,8 +189,6 @@ def _advise_anew(header: Header, store: Store, part: Part) -> str:
 def _read_or_explain(directory: Path) -> Header | str:
     """Return a stage's header, or the reason why it cannot be read: a damaged stage is skipped."""
     try:
-        return read_header(directory)
-    except MismatchError:
-        return "is a classifier"
+        return read_if_diffusion(directory) or "is a classifier"
     except CdmError as error:
         return error.what

@@ -51,10 +51,18 @@ def read_header(directory: Path, expected: str = "diffusion stage") -> Header:
 
     expected: the kind that the error says and names a stage of.
     """
+    header = read_if_diffusion(directory)
+    if header is None:
+        raise other_kind_error(directory, "classifier", expected)
+    return header
+
+
+def read_if_diffusion(directory: Path) -> Header | None:
+    """Read `stage.json`; return None where the stage is a classifier."""
     file = read_stage_file(directory)
     config = file.plan.stage
     if not isinstance(config, StageConfig):
-        raise other_kind_error(directory, "classifier", expected)
+        return None
     classes, empty = (file.data.classes, file.data.without_images) if file.data else ((), ())
     return Header(directory, config, classes, empty, file.applied, file.in_force)
 
