@@ -59,7 +59,7 @@ def take_integers(name: str, values: object, num: int) -> NDArray[np.int64]:
     Raises MismatchError for a fraction, a word, and another number of them.
     """
     found = np.asarray(cast("Any", values))
-    if found.size and (found.dtype.kind not in "iuf" or not _are_whole(found)):
+    if found.size and (found.dtype.kind not in "biuf" or not _are_whole(found)):
         raise MismatchError(f"{name} are no whole numbers", next="an array int64 [N]")
     if found.shape != (num,):
         shape = str(len(found)) if found.ndim == 1 else str(list(found.shape))

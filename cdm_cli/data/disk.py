@@ -23,7 +23,7 @@ ADVICE = {
     errno.ENAMETOOLONG: "a shorter name",
 }
 UNFINISHED = re.compile(r"\.(.+?)(?:\.[0-9a-f]{8})?\.partial")  # a file, or directory, half made
-BESIDE = re.compile(r"(.+?)(?:\.train|\.val)?\.(?:unpacked|preparing)")  # what becomes a store
+BESIDE = re.compile(r"(.+?\.h5)(?:\.train|\.val)?\.(?:unpacked|preparing)")  # what becomes a store
 Bytes = bytes | memoryview
 
 
@@ -108,7 +108,8 @@ def disk_error(path: Path, error: OSError) -> CdmError:
 
 def _name_finished(path: Path) -> Path:
     """Return what a path is called once it is finished; who asked for it knows no other name."""
-    whole = Path(*(UNFINISHED.sub(r"\1", part) for part in path.parts))
+    halves = [(part, UNFINISHED.fullmatch(part)) for part in path.parts]
+    whole = Path(*(half[1] if half else part for part, half in halves))
     beside = BESIDE.fullmatch(whole.name)
     return whole.with_name(beside[1]) if beside else whole
 

@@ -41,7 +41,7 @@ NO_PREFIX = "no _ in the name"
 PREFIX, FOLDERS = "prefix", "folders"
 RULES = (PREFIX, FOLDERS)  # what may stand in place of a table
 ALL = "all"
-ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".npz")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".npz")
 HINTED = 3  # prefixes that are told as examples
 
 
@@ -110,7 +110,7 @@ def require_images(found: Labelled, path: Path, skips: Skips) -> None:
 
 def _advise_images(path: Path) -> str:
     for inside in sorted(path.iterdir()) if path.is_dir() else ():
-        if inside.suffix.lower() in ARCHIVES:
+        if inside.name.lower().endswith(ARCHIVES):
             return f"{quote(inside)} in its place"
     return "a folder, .zip, .tar or .npz of .png, .jpg or .webp images"
 

@@ -114,6 +114,8 @@ class RankedRows:
         if len(tied) < 2 or len({row.convention.num for row in tied}) > 1:
             return []
         least, num = find_least_told([row.estimate for row in tied]), tied[0].convention.num
+        if least == 0:
+            return []
         return [LEAST.format(what=self._what, num=num, least=least, half=least / 2, four=4 * num)]
 
     def entitle(self, named: Named) -> str:

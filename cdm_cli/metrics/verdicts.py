@@ -125,9 +125,12 @@ def find_least_told(estimates: Sequence[Estimate], *, level: float = LEVEL) -> f
 
     estimates: at least two that nothing tells apart. It is the statistic that one has to reach
     among these, times the error of the one in the middle, which falls as the root of the number of
-    images. Raises ValueError as `measure_gaps` does.
+    images. Of points with the same numbers one counts; 0 where all have the same. Raises ValueError
+    as `measure_gaps` does.
     """
-    y, lowest, _, error = measure_gaps(estimates)
+    y, lowest, _, error = measure_gaps([*dict.fromkeys(estimates)])
+    if len(y) == 1:
+        return 0.0
     null = compare_with_lowest(list_signs(y.shape[1])[:, None, :] * y).max(-1)
     least = np.quantile(null, 1 - level, method="higher")
     return float(least * np.median(np.delete(error, lowest)))

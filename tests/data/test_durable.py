@@ -209,6 +209,8 @@ def test_what_is_refused_is_named_as_it_was_asked_for(tmp_path, monkeypatch):
         ("d.h5.preparing", "d.h5"),
         (".d.h5.val.unpacked.0123abcd.partial", "d.h5"),
         ("my.partial", "my.partial"),
+        ("my.run.partial/a.png", "my.run.partial/a.png"),
+        ("notes.unpacked", "notes.unpacked"),
     ):
         assert f"{disk.disk_error(Path(made), OSError())}".startswith(f"{name} cannot be written")
     with pytest.raises(DiskError, match=rf"^{tmp_path}/new/sweep needs 4612 PB"):

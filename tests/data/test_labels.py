@@ -50,6 +50,7 @@ def test_a_folder_that_holds_an_archive_names_it(tmp_path):
     """As a data set is downloaded into a directory of its own."""
     for names, advice in (
         (images("notes.txt"), "a folder, .zip, .tar or .npz of .png, .jpg or .webp images"),
+        (images("labels.csv.gz"), "a folder, .zip, .tar or .npz of .png, .jpg or .webp images"),
         (images("a b.zip", "notes.txt"), f"'{tmp_path}/f/a b.zip' in its place"),
     ):
         path, skips = write_folder(tmp_path / "f", names), Skips()

@@ -69,6 +69,12 @@ def test_what_is_told_begins_at_the_least(rng, num):
     assert told[1.5] >= 34
 
 
+def test_points_of_the_same_numbers_count_once(rng):
+    one, two = measured(correlated(rng, 0.8, 2))
+    assert find_least_told([one, two, one, two]) == find_least_told([one, two]) > 0
+    assert find_least_told([one, one]) == 0
+
+
 def test_four_times_as_many_images_tell_half_as_much(rng):
     y = correlated(rng, 0.8)
     assert find_least_told(measured(y / 2)) == pytest.approx(find_least_told(measured(y)) / 2)

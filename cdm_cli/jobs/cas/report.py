@@ -146,7 +146,7 @@ def _list_notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
         "these two trainings of the classifier",
         *_list_notes_of_tests(len(work.classes), samples),
         *(
-            f"{format_count(outcome.skipped, 'step')} on {name} left out, whose gradient was "
+            f"left out: {format_count(outcome.skipped, 'step')} on {name}, whose gradient was "
             "not finite"
             for name, outcome in (("samples", samples), ("real images", real))
             if outcome.skipped

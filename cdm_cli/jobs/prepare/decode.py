@@ -152,8 +152,8 @@ def _decode_in_pool(
             if stop.asked:
                 running = {future: b for future, b in running.items() if not future.cancel()}
     except BrokenProcessPool:
-        pool.shutdown(cancel_futures=True)  # after which all of them have ended
-        raise _broken_error([process.exitcode for process in started.values()]) from None
+        started |= getattr(pool, "_processes", None) or {}
+        raise _broken_error(_end(pool, [*started.values()])) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -166,6 +166,19 @@ def _submit(pool: ProcessPoolExecutor, b: int) -> Future[Counter[str]]:
         if str(error) != "handle is closed":
             raise
         raise BrokenProcessPool from None
+
+
+def _end(pool: ProcessPoolExecutor, processes: Sequence[BaseProcess]) -> list[int | None]:
+    """End a broken pool, and return the exit codes of the processes that ended by themselves.
+
+    One that was being started as another died hears nothing of it, and would be waited for.
+    """
+    here = [process for process in processes if process.exitcode is None]
+    for process in here:
+        process.kill()
+    pool.shutdown(cancel_futures=True)
+    killed = [process for process in here if process.exitcode == -signal.SIGKILL]
+    return [process.exitcode for process in processes if process not in killed]
 
 
 def _broken_error(exit_codes: Sequence[int | None]) -> MemoryFloorError | StoppedError:

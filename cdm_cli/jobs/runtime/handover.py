@@ -8,6 +8,7 @@ import mmap
 import os
 import pickle
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from multiprocessing import reduction
@@ -18,6 +19,7 @@ from cdm_cli.signals import hold_back_signals
 
 T = TypeVar("T")
 MAIN = "__main__"
+_swapping = threading.RLock()  # two at once would put back each other's stand-in
 
 
 class Handover(Generic[T]):
@@ -59,10 +61,11 @@ def start_processes(handed: Handover[Any]) -> Generator[None]:
 
     multiprocessing has each of them run the file of the main program again, to find what is defined
     there. A program on standard input has none, and one without `if __name__ == "__main__"` would
-    do all of its work once more; so it runs only where what is handed over refers to it.
+    do all of its work once more; so it runs only where what is handed over refers to it. Another
+    thread does not find the main program meanwhile, as to pickle what is defined there.
     """
-    main = sys.modules[MAIN]
-    with hold_back_signals():
+    with _swapping, hold_back_signals():
+        main = sys.modules[MAIN]
         if not handed.refers_to(MAIN):
             sys.modules[MAIN] = ModuleType(MAIN)
         try:

@@ -39,7 +39,7 @@ class RaceResult:
     grid: those that all images of all points take. page: the report of the sweep.
     """
 
-    unshown: ClassVar = ("left", "evaluations", "made", "grid")  # the conclusion says it in words
+    unshown: ClassVar = ("left", "evaluations", "grid")  # the conclusion says it in words
 
     out: Path
     page: Path

@@ -4,7 +4,12 @@ What is found, what is left out, how runs continue.
 """
 
 import json
+import multiprocessing as mp
+import os
+import signal
+import time
 import zipfile
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -413,3 +418,15 @@ def test_classes_without_images_are_named(workspace):
     result = made(whole, labels="one.csv", out="b.h5")
     assert [row["id"] for row in result.without_images] == [0, 1, 3, 5, 7, 9, 11]
     assert made(whole, out="c.h5").without_images == []
+
+
+def test_a_worker_that_hears_nothing_of_a_broken_pool_is_not_waited_for():
+    """As one that is being started while another dies."""
+    start = mp.get_context("spawn").Process
+    deaf, dead = start(target=time.sleep, args=(60,)), start(target=os._exit, args=(3,))
+    deaf.start()
+    dead.start()
+    dead.join()
+    pool = SimpleNamespace(shutdown=lambda **_: deaf.join())
+    assert prepare_decode._end(pool, [deaf, dead]) == [3]
+    assert deaf.exitcode == -signal.SIGKILL

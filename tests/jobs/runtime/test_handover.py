@@ -4,6 +4,8 @@ import multiprocessing as mp
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -107,6 +109,24 @@ def test_the_main_program_is_there_where_what_is_handed_over_refers_to_it(monkey
         with hand_over(value) as handed, start_processes(handed):
             assert (sys.modules["__main__"] is main) is same
         assert sys.modules["__main__"] is main
+
+
+def test_two_threads_that_start_processes_put_the_main_program_back():
+    main = sys.modules["__main__"]
+    both = threading.Barrier(2)
+
+    def start() -> None:
+        with hand_over(b"x") as handed:
+            both.wait()
+            with start_processes(handed):
+                time.sleep(0.05)  # the other one begins meanwhile, and would end after this one
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.modules["__main__"] is main
 
 
 LAUNCHING = """
