@@ -112,18 +112,18 @@ def test_the_main_program_is_there_where_what_is_handed_over_refers_to_it(monkey
 
 
 def test_two_threads_that_start_processes_put_the_main_program_back():
-    main = sys.modules["__main__"]
-    both = threading.Barrier(2)
+    """The second begins while the first starts one, and ends after it."""
+    main, within = sys.modules["__main__"], threading.Event()
 
-    def start() -> None:
-        with hand_over(b"x") as handed:
-            both.wait()
-            with start_processes(handed):
-                time.sleep(0.05)  # the other one begins meanwhile, and would end after this one
+    def start(seconds: float) -> None:
+        with hand_over(b"x") as handed, start_processes(handed):
+            within.set()
+            time.sleep(seconds)
 
-    threads = [threading.Thread(target=start) for _ in range(2)]
+    threads = [threading.Thread(target=start, args=(seconds,)) for seconds in (0.1, 0.3)]
     for thread in threads:
         thread.start()
+        within.wait()
     for thread in threads:
         thread.join()
     assert sys.modules["__main__"] is main
