@@ -34,7 +34,7 @@ class Handover(Generic[T]):
             return pickle.loads(content)
 
     def refers_to(self, module: str) -> bool:
-        """Whether something in the value is defined in a module, which it takes to load it."""
+        """Whether the name of a module stands anywhere in the value: it may take it to load it."""
         with mmap.mmap(self._fd, 0, prot=mmap.PROT_READ) as content:
             return content.find(module.encode()) >= 0
 

@@ -10,8 +10,9 @@ def warn_of_memory(
 ) -> None:
     """Say that something on a CPU may take more memory than is free, and what takes less.
 
-    fixed: bytes that it takes in each of so many processes, all of this host; per_image: and for
-    each of num images at a time. flag: "--batch-size ", before a smaller number of them.
+    what: what takes it, in each of the processes of this host. fixed: bytes whatever the number of
+    images; per_image: bytes for each of the num images at a time. flag: "--batch-size ", what a
+    smaller number of them is given by.
     """
     free = measure_free_memory() // processes
     needed, room = fixed + per_image * num, (free - fixed) // per_image
