@@ -112,8 +112,8 @@ def settle_axes(axes: Mapping[str, Any], work: Work) -> dict[str, Any]:
 def check_images(samples: Path, judged: Collection[str]) -> None:
     """Raise WouldOverwriteError where the store of a point holds other images than were judged.
 
-    judged: the digests of those. A store that is gone, or half made, passes. Only what the store says
-    of itself is read; `cdm verify` reads its images.
+    judged: the digests of those. A store that is gone, or half made, passes. Only what the store
+    says of itself is read; `cdm verify` reads its images.
     """
     with suppress(MissingError, BadInputError), open_store(samples) as store:
         if store.finished and store.digest not in judged:
